@@ -1,0 +1,93 @@
+// What the instruction-set variants offer to the common code, and what they are told: one table of functions, one
+// struct that describes a call.
+#pragma once
+
+#include "dds/dds.h"
+
+namespace dds {
+
+constexpr int kPanel = 48;      // rows of a packed panel: a multiple of every register tile's sides
+constexpr int kMaxWidth = 256;  // columns that are packed at a time, at most
+constexpr int kCoherent = 32;   // columns whose sum is formed before its size is taken (Call::coherent)
+
+// Columns are numbered over all of x's features, rows within their set; panels run over x's rows, then over y's.
+//
+// The number a pair is formed of is
+//   z = ((((x - group_mean) group_scale) - column_mean) column_scale - row_mean) row_scale
+// where each of the three stages may be absent (null pointers).
+struct Call {
+    Features sets[2];
+    int set_count;
+    int64_t panels[2];    // of each set
+    int64_t padded_rows;  // kPanel * (panels[0] + panels[1])
+
+    // stage 1: one mean and scale per image and group, (rows, groups) each
+    double* group_mean[2];
+    double* group_scale[2];
+    int64_t groups;
+    int64_t channels;  // 1 where the groups are runs of features
+    bool channels_last;
+    // stage 2: one mean and scale per column, (cols) each
+    double* column_mean;
+    double* column_scale;
+    double* column_peak;           // (cols) the largest distance from column_mean, where wanted
+    double (*norm_scale)(double);  // from a variance, for the fused statistics
+    bool fuse_columns;             // pack() computes the column statistics of its own block first
+    // stage 3: one mean and scale per row, (rows) each
+    double* row_mean[2];
+    double* row_scale[2];
+
+    // the slab of columns that is packed at present: panel p, column k, row r at
+    // packed[(p * panel_columns + k - slab_begin) * kPanel + r]; in fixed point a 4-byte number holds two columns
+    int64_t slab_begin, slab_end, panel_columns;
+    int64_t width;  // columns of a block of pack()
+    void* packed;
+    double unit;      // fixed point: z is about unit * integer; 0 for floating point
+    double* partial;  // (blocks, padded_rows, kPartials): what pack() adds up per row, see Partial
+
+    // per padded row, in the type of the computation
+    void* row_sum;       // of z over the slab
+    void* coherent;      // sum over runs of kCoherent columns of |sum of z|, over the slab
+    void* near_;         // pairs whose sum is below near_[i] + near_[j] are recomputed from the features
+    void* inverse_norm;  // 1 / |z|
+
+    int metric;
+    bool first_slab, last_slab;
+    bool raw;  // stop before the metric's finish: a later pass applies it
+    double gamma;
+    void* out;
+    int64_t out_stride;
+    bool condensed;
+
+    bool check;
+    uint8_t* nonfinite[2];  // per row: NaN or infinity among the features
+    uint8_t* constant[2];   // per row: all z equal
+    uint8_t* overflow;      // per row of x: a sum that is not finite
+};
+
+// Per row: of z; sizes of coherent sums (fixed point: rounding residuals); of |z| under L1, of z^2 else.
+enum Partial { kSum, kCoherentSum, kMagnitude, kPartials };
+
+struct Kernels {
+    const char* name;
+    // statistics
+    void (*group_moments)(const Call&, int set, int64_t row, double* scratch);
+    void (*column_moments)(const Call&, int64_t begin, int64_t end);
+    void (*row_moments)(const Call&, int set, int64_t row);
+    // block of columns -> packed panels
+    void (*pack)(const Call&, int64_t block);
+    // pair of panels -> sums, and on the last slab the finished matrix
+    void (*tile)(const Call&, int64_t i_panel, int64_t j_panel);
+    // finishes row i of a matrix of raw sums
+    void (*finish_row)(const Call&, int64_t row);
+    // by type, float32 and float64: the sum of n numbers; n numbers less (shift + shifts[j])
+    double (*sum_of_row[2])(const void* row, int64_t n);
+    void (*shift_row[2])(void* row, int64_t n, double shift, const double* shifts);
+    // pair-elements that `steps` steps of the register-only loop form, for the benchmarks
+    int64_t (*roof[2])(int metric, bool fixed, int64_t steps);
+};
+
+// Doubles of scratch that group_moments needs.
+inline int64_t group_scratch(const Call& c) { return 3 * (c.channels * (1 + 64 / c.channels) + c.groups) + kMaxWidth; }
+
+}  // namespace dds

@@ -1,0 +1,548 @@
+// The kernels, written once over the vector types of one SIMD header. Included by each instruction set's translation
+// unit after that header; nothing here may use standard-library templates, whose instances would be shared between units.
+#pragma once
+
+#include "cpu/kernels.h"
+#include "cpu/read.h"
+#include "metrics/registry.h"
+
+DDS_NAMESPACE_BEGIN
+
+constexpr int64_t kDepth = 256;  // columns summed in registers before the sums are put aside
+
+template <class T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+    using V = VecF32;
+};
+template <>
+struct VecOf<double> {
+    using V = VecF64;
+};
+
+template <class Step>
+constexpr bool is_l1 = false;
+template <>
+constexpr bool is_l1<AbsoluteDifference> = true;
+
+struct FixedMaximum {
+    static DDS_INLINE VecI16 add(VecI16 sum, VecI16 a, VecI16 b, VecI16 ones) { return add_maxima(sum, a, b, ones); }
+};
+
+template <class V>
+constexpr int features_per_lane = 1;
+template <>
+constexpr int features_per_lane<VecI16> = 2;
+
+template <class V>
+DDS_INLINE V one() {
+    return V(1);
+}
+template <>
+DDS_INLINE VecI16 one<VecI16>() {
+    return VecI16(0x00010001);
+}
+
+// Calls f(Metric()) for the metric with this index.
+template <class F>
+DDS_INLINE void with_metric(int index, F f) {
+    int i = 0;
+#define DDS_CASE(Metric) \
+    if (index == i++) return f(Metric());
+    DDS_METRICS(DDS_CASE)
+#undef DDS_CASE
+}
+
+// ---- register tile ------------------------------------------------------------------------------------------------------------
+
+// sums (V::rows, vectors * W; row stride kPanel) = or += over `depth` columns of a's V::rows rows against b's vectors.
+// The sum of the depth starts from zero and is added as a whole, so that rounding errors grow with depth, not with d.
+template <class Step, class V, int vectors>
+void register_tile(const typename V::T* a, const typename V::T* b, int64_t depth, typename V::T* sums, bool accumulate) {
+    constexpr int W = V::W;
+    V sum[V::rows][vectors];
+    // unrolled, or the compiler moves the sums through the stack
+#pragma GCC unroll 16
+    for (int r = 0; r < V::rows; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) sum[r][v] = V(0);
+    V ones = one<V>();
+    opaque(ones);  // or a compiler sees that the multiplication is by one and moves it to the adders
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < depth; ++k, a += kPanel, b += kPanel) {
+        V y[vectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) y[v] = V::load(b + v * W);
+#pragma GCC unroll 16
+        for (int r = 0; r < V::rows; ++r) {
+            V x = V::broadcast(a + r);
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; ++v) sum[r][v] = Step::add(sum[r][v], x, y[v], ones);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < V::rows; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) {
+            typename V::T* s = sums + r * kPanel + v * W;
+            (accumulate ? V::load(s) + sum[r][v] : sum[r][v]).store(s);
+        }
+}
+
+// One pair of panels.
+struct Tile {
+    int64_t i_panel, j_panel;
+    int rows, cols;  // in use
+    bool diagonal;   // only columns <= row are wanted
+};
+
+// Sums of the slab for rows [begin, end) of the tile, into sums (kPanel, kPanel).
+template <class Step, class V>
+void tile_sums(const Call& c, const Tile& t, int begin, int end, typename V::T* sums) {
+    using T = typename V::T;
+    constexpr int W = V::W, N = V::vectors;
+    const int64_t depth = sizeof(T) == 4 && c.unit > 0 ? (c.slab_end - c.slab_begin + 1) / 2 : c.slab_end - c.slab_begin;
+    const T* a = static_cast<const T*>(c.packed) + t.i_panel * c.panel_columns * kPanel;
+    const T* b = static_cast<const T*>(c.packed) + t.j_panel * c.panel_columns * kPanel;
+    for (int64_t k = 0; k < depth; k += kDepth) {
+        const int64_t block = depth - k < kDepth ? depth - k : kDepth;
+        for (int col = 0; col < t.cols; col += N * W) {
+            for (int row = begin; row < end; row += V::rows) {
+                const int last = t.diagonal && row + V::rows < t.cols ? row + V::rows : t.cols;  // column wanted
+                const int vectors = (last - col + W - 1) / W;
+                const T* ak = a + k * kPanel + row;
+                const T* bk = b + k * kPanel + col;
+                T* s = sums + row * kPanel + col;
+                switch (vectors < N ? vectors : N) {
+                    case 4: register_tile<Step, V, (N < 4 ? N : 4)>(ak, bk, block, s, k > 0); break;
+                    case 3: register_tile<Step, V, (N < 3 ? N : 3)>(ak, bk, block, s, k > 0); break;
+                    case 2: register_tile<Step, V, 2>(ak, bk, block, s, k > 0); break;
+                    case 1: register_tile<Step, V, 1>(ak, bk, block, s, k > 0); break;
+                    default: break;  // wholly above the diagonal
+                }
+            }
+        }
+    }
+}
+
+// ---- from the sums of maxima to distances --------------------------------------------------------------------------------
+
+// The maxima's partial sums are about as large as s plus the coherent sums of both rows, and so is their rounding error;
+// where those outweigh s itself by this factor the differences are summed instead. At 1.5 the error that is let through
+// is at most that of the direct sum times 2.5.
+constexpr double kCancellation = 1.5;
+
+template <class T>
+void distances_from_maxima(const Call& c, const Tile& t, T* sums) {
+    using V = typename VecOf<T>::V;
+    const T* row_sum = static_cast<const T*>(c.row_sum);
+    const T* coherent = static_cast<const T*>(c.coherent);
+    const T *si = row_sum + t.i_panel * kPanel, *sj = row_sum + t.j_panel * kPanel;
+    const T *ci = coherent + t.i_panel * kPanel, *cj = coherent + t.j_panel * kPanel;
+    for (int begin = 0; begin < t.rows; begin += V::rows) {
+        bool cancelled = false;
+        int end = begin + V::rows < t.rows ? begin + V::rows : t.rows;
+        for (int r = begin; r < end; ++r) {
+            T* s = sums + r * kPanel;
+            const int cols = t.diagonal ? r : t.cols;  // the diagonal is not a pair: it must not count as cancelled
+            for (int j = 0; j < cols; j += V::W) {
+                V sum = V::load(s + j), of_i(si[r]), of_j = V::load(sj + j);
+                sum = sum + sum - (of_i + of_j);
+                sum.store(s + j);
+                if (j + V::W <= cols || !t.diagonal) {
+                    cancelled |= any_less(V(static_cast<T>(kCancellation)) * sum, V(ci[r]) + V::load(cj + j));
+                } else {
+                    for (int m = j; m < cols; ++m) cancelled |= static_cast<T>(kCancellation) * s[m] < ci[r] + cj[m];
+                }
+            }
+        }
+        if (cancelled) tile_sums<AbsoluteDifference, V>(c, t, begin, begin + V::rows, sums);
+    }
+}
+
+void distances_from_fixed(const Call& c, const Tile& t, const int32_t* maxima, float* sums) {
+    const float unit = static_cast<float>(c.unit);
+    const float* row_sum = static_cast<const float*>(c.row_sum);
+    for (int r = 0; r < t.rows; ++r) {
+        // the row sums are integers below 2^31 in size, but may exceed float's 2^24: add as integers
+        const int32_t si = reinterpret_cast<const int32_t*>(row_sum)[t.i_panel * kPanel + r];
+        const int32_t* sj = reinterpret_cast<const int32_t*>(row_sum) + t.j_panel * kPanel;
+        for (int j = 0; j < (t.diagonal ? r + 1 : t.cols); ++j)
+            sums[r * kPanel + j] = unit * static_cast<float>(2 * maxima[r * kPanel + j] - si - sj[j]);
+    }
+}
+
+// ---- finishing -------------------------------------------------------------------------------------------------------------
+
+// The pair's sum in float64, straight from the features.
+template <class Step>
+double exact_sum(const Call& c, int64_t i, int j_set, int64_t j) {
+    double a[kMaxWidth], b[kMaxWidth], sum = 0;
+    for (int64_t k = 0; k < c.sets[0].cols; k += kMaxWidth) {
+        const int64_t end = k + kMaxWidth < c.sets[0].cols ? k + kMaxWidth : c.sets[0].cols;
+        read_row(c, 0, i, k, end, a);
+        read_row(c, j_set, j, k, end, b);
+#pragma omp simd reduction(+ : sum)
+        for (int64_t m = 0; m < end - k; ++m) {
+            double d = a[m] - b[m];
+            sum += is_l1<Step> ? __builtin_fabs(d) : d * d;
+        }
+    }
+    return sum;
+}
+
+// Where entry (i, j) of the result stands, and for a matrix of one set (j, i) as well.
+template <class T>
+struct Output {
+    T* data;
+    int64_t n, stride;
+    bool condensed;
+
+    explicit Output(const Call& c)
+        : data(static_cast<T*>(c.out)), n(c.sets[0].rows), stride(c.out_stride), condensed(c.condensed) {}
+    // row(i)[j], j > i where condensed
+    DDS_INLINE T* row(int64_t i) const { return condensed ? data + i * (2 * n - i - 1) / 2 - i - 1 : data + i * stride; }
+};
+
+template <class Metric, class T>
+void finish_row_of_tile(const Call& c, const Tile& t, int r, int cols, T* s) {
+    using V = typename VecOf<T>::V;
+    const int j_set = t.j_panel >= c.panels[0] ? 1 : 0;
+    const T* inverse_norm = static_cast<const T*>(c.inverse_norm);
+    const T *norm_i = inverse_norm + t.i_panel * kPanel, *norm_j = inverse_norm + t.j_panel * kPanel;
+    int near[kPanel], near_count = 0;
+    if constexpr (Metric::relative) {
+        const T* near_ = static_cast<const T*>(c.near_);
+        const T *near_i = near_ + t.i_panel * kPanel, *near_j = near_ + t.j_panel * kPanel;
+        bool any = false;
+        for (int j = 0; j < cols; j += V::W) any |= any_less(V::load(s + j), V(near_i[r]) + V::load(near_j + j));
+        for (int j = 0; any && j < cols; ++j)
+            if (s[j] < near_i[r] + near_j[j] && !(t.diagonal && j == r)) near[near_count++] = j;
+    }
+    Pair<V> pair;
+    pair.gamma = V(static_cast<T>(c.gamma));
+    pair.inverse_norm_i = V(norm_i[r]);
+    for (int j = 0; j < cols; j += V::W) {
+        pair.inverse_norm_j = V::load(norm_j + j);
+        Metric::finish(V::load(s + j), pair).store(s + j);
+    }
+    if constexpr (Metric::relative) {
+        const int64_t i = t.i_panel * kPanel + r, j0 = (t.j_panel - (j_set ? c.panels[0] : 0)) * kPanel;
+        for (int m = 0; m < near_count; ++m) {
+            double sum = exact_sum<typename Metric::Step>(c, i, j_set, j0 + near[m]);
+            s[near[m]] = static_cast<T>(Metric::finish(sum, Pair<double>{}));
+        }
+    }
+    if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = Metric::diagonal == Diagonal::one ? 1 : 0;
+}
+
+// Adds what earlier slabs left in the result; after the last slab finishes the pairs. For a matrix of one set the tile's
+// rows are images of a later panel than its columns, or of the same.
+template <class Metric, class T>
+void finish_tile(const Call& c, const Tile& t, T* sums) {
+    const Output<T> out(c);
+    const bool self = c.set_count == 1;
+    const int64_t i0 = t.i_panel * kPanel, j0 = (t.j_panel - (self ? 0 : c.panels[0])) * kPanel;
+    for (int r = 0; r < t.rows; ++r) {
+        T* s = sums + r * kPanel;
+        const int cols = t.diagonal ? r + 1 : t.cols;
+        if (!c.first_slab) {
+            if (c.condensed) {
+                for (int j = 0; j < (t.diagonal ? r : cols); ++j) s[j] += out.row(j0 + j)[i0 + r];
+            } else {
+                const T* earlier = out.row(i0 + r) + j0;
+                for (int j = 0; j < cols; ++j) s[j] += earlier[j];
+            }
+        }
+        if (c.last_slab) {
+            if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = 0;
+            if (c.check && any_nonfinite(s, cols)) __atomic_store_n(c.overflow + i0 + r, 1, __ATOMIC_RELAXED);
+            if (!c.raw) finish_row_of_tile<Metric>(c, t, r, cols, s);
+        }
+        if (c.condensed) continue;
+        T* row = out.row(i0 + r) + j0;
+        for (int j = 0; j < cols; ++j) row[j] = s[j];
+    }
+    if (!self || (!c.last_slab && !c.condensed)) return;
+    for (int j = 0; j < t.cols; ++j) {
+        T* mirrored = out.row(j0 + j) + i0;
+        for (int r = t.diagonal ? j + 1 : 0; r < t.rows; ++r) mirrored[r] = sums[r * kPanel + j];
+    }
+}
+
+template <class Metric, class T>
+void tile_of(const Call& c, const Tile& t) {
+    using V = typename VecOf<T>::V;
+    using Step = typename Metric::Step;
+    alignas(64) T sums[kPanel * kPanel];
+    if constexpr (is_l1<Step>) {
+        if (c.unit > 0) {
+            if constexpr (sizeof(T) == 4) {
+                alignas(64) int32_t maxima[kPanel * kPanel];
+                tile_sums<FixedMaximum, VecI16>(c, t, 0, t.rows, maxima);
+                distances_from_fixed(c, t, maxima, sums);
+            }
+        } else {
+            tile_sums<Maximum, V>(c, t, 0, t.rows, sums);
+            distances_from_maxima(c, t, sums);
+        }
+    } else {
+        tile_sums<Step, V>(c, t, 0, t.rows, sums);
+    }
+    finish_tile<Metric>(c, t, sums);
+}
+
+inline void tile(const Call& c, int64_t i_panel, int64_t j_panel) {
+    Tile t;
+    t.i_panel = i_panel;
+    t.j_panel = j_panel;
+    const bool two_sets = c.set_count == 2;
+    const int64_t rows = c.sets[0].rows - i_panel * kPanel;
+    const int64_t cols = two_sets ? c.sets[1].rows - (j_panel - c.panels[0]) * kPanel : c.sets[0].rows - j_panel * kPanel;
+    t.rows = static_cast<int>(rows < kPanel ? rows : kPanel);
+    t.cols = static_cast<int>(cols < kPanel ? cols : kPanel);
+    t.diagonal = i_panel == j_panel;
+    with_metric(c.metric, [&](auto metric) {
+        if (c.sets[0].dtype == Dtype::f64)
+            tile_of<decltype(metric), double>(c, t);
+        else
+            tile_of<decltype(metric), float>(c, t);
+    });
+}
+
+template <class T>
+void finish_raw_row(const Call& c, int64_t i) {
+    using V = typename VecOf<T>::V;
+    const int64_t n = c.sets[0].rows, begin = c.condensed ? i + 1 : 0;
+    const int64_t m = c.condensed ? n : (c.set_count == 2 ? c.sets[1].rows : n);
+    T* row = Output<T>(c).row(i) + begin;
+    with_metric(c.metric, [&](auto metric) {
+        using Metric = decltype(metric);
+        Pair<V> pair{V(static_cast<T>(c.gamma)), V(1), V(1)};
+        int64_t j = 0;
+        for (; j + V::W <= m - begin; j += V::W) Metric::finish(V::load(row + j), pair).store(row + j);
+        T tail[V::W] = {};
+        memcpy(tail, row + j, sizeof(T) * static_cast<size_t>(m - begin - j));
+        Metric::finish(V::load(tail), pair).store(tail);
+        memcpy(row + j, tail, sizeof(T) * static_cast<size_t>(m - begin - j));
+    });
+}
+
+inline void finish_row(const Call& c, int64_t i) {
+    c.sets[0].dtype == Dtype::f64 ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i);
+}
+
+// ---- packing -------------------------------------------------------------------------------------------------------------------
+
+// Transposes W staged rows of `width` numbers each (row stride kMaxWidth) into a panel's column-major layout; V::W sums per
+// Partial, lane by lane, into partials (V::W, kPartials) where that is wanted. The sums over kCoherent and then width /
+// kCoherent numbers are short enough for T.
+template <class V, bool l1>
+void transpose_into(const typename V::T* stage, int64_t width, typename V::T* to, double* partials) {
+    constexpr int W = V::W;
+    using T = typename V::T;
+    V total(0), coherent(0), magnitude(0), run(0);
+    for (int64_t k = 0; k < width; k += W) {
+        V v[W];
+        for (int r = 0; r < W; ++r) v[r] = V::load(stage + r * kMaxWidth + k);
+        V::transpose(v);
+        const int columns = width - k < W ? static_cast<int>(width - k) : W;
+        for (int j = 0; j < columns; ++j) v[j].store(to + (k + j) * kPanel);
+        for (int j = columns; j < W; ++j) v[j] = V(0);
+        for (int j = 0; j < W; ++j) {
+            if (l1) run = run + v[j];
+            magnitude = l1 ? magnitude + abs(v[j]) : fma(v[j], v[j], magnitude);
+        }
+        if (l1 && ((k + W) % kCoherent == 0 || k + W >= width)) {
+            total = total + run;
+            coherent = coherent + abs(run);
+            run = V(0);
+        }
+    }
+    T lanes[kPartials][W];
+    total.store(lanes[kSum]);
+    coherent.store(lanes[kCoherentSum]);
+    magnitude.store(lanes[kMagnitude]);
+    for (int r = 0; r < W; ++r)
+        for (int q = 0; q < kPartials; ++q) partials[r * kPartials + q] = static_cast<double>(lanes[q][r]);
+}
+
+// The same for pairs of int16 in 32-bit numbers, whose sums quantize() has formed.
+template <class V>
+void transpose_pairs_into(const float* stage, int64_t pairs, float* to) {
+    constexpr int W = V::W;
+    for (int64_t k = 0; k < pairs; k += W) {
+        V v[W];
+        for (int r = 0; r < W; ++r) v[r] = V::load(stage + r * kMaxWidth + k);
+        V::transpose(v);
+        for (int j = 0; j < W && k + j < pairs; ++j) v[j].store(to + (k + j) * kPanel);
+    }
+}
+
+// q = z in units of `unit`, rounded to nearest.
+inline void quantize(const float* z, int64_t width, double unit, int16_t* q, double* partial) {
+    int32_t sum = 0;
+    float residual = 0, magnitude = 0;
+    const auto inverse = static_cast<float>(1 / unit);
+#pragma omp simd reduction(+ : sum, residual, magnitude)
+    for (int64_t k = 0; k < width; ++k) {
+        float scaled = z[k] * inverse;
+        scaled = scaled >= -32767.0f ? scaled : -32767.0f;  // NaN, which is reported later, must not reach the conversion
+        scaled = scaled <= 32767.0f ? scaled : 32767.0f;
+        const auto rounded = static_cast<int32_t>(scaled + __builtin_copysignf(0.5f, scaled));
+        q[k] = static_cast<int16_t>(rounded);
+        sum += rounded;
+        residual += __builtin_fabsf(scaled - static_cast<float>(rounded));
+        magnitude += __builtin_fabsf(scaled);
+    }
+    if (width % 2) q[width] = 0;
+    partial[kSum] = sum;
+    partial[kCoherentSum] = static_cast<double>(residual) * unit;
+    partial[kMagnitude] = static_cast<double>(magnitude) * unit;
+}
+
+template <class T>
+void pack_block(const Call& c, int64_t block) {
+    using V = typename VecOf<T>::V;
+    constexpr int W = V::W;
+    const int64_t begin = c.slab_begin + block * c.width;
+    const int64_t end = begin + c.width < c.slab_end ? begin + c.width : c.slab_end, width = end - begin;
+    if (c.fuse_columns) column_moments(c, begin, end);
+    bool l1 = false;
+    with_metric(c.metric, [&](auto metric) { l1 = is_l1<typename decltype(metric)::Step>; });
+
+    alignas(64) T stage[W * kMaxWidth];
+    T row[kMaxWidth];
+    int64_t first_row = 0;  // of the set, among the padded rows
+    for (int set = 0; set < c.set_count; ++set) {
+        const int64_t rows = c.sets[set].rows, padded = c.panels[set] * kPanel;
+        for (int64_t i = 0; i < padded; i += W) {
+            const int64_t to_row = first_row + i;
+            double* partials = c.partial + kPartials * (block * c.padded_rows + to_row);
+            T* panel = static_cast<T*>(c.packed) + to_row / kPanel * c.panel_columns * kPanel + to_row % kPanel;
+            for (int r = 0; r < W; ++r) {
+                T* z = stage + r * kMaxWidth;
+                bool nonfinite = false;
+                if (i + r >= rows) {
+                    memset(z, 0, sizeof(T) * kMaxWidth);
+                    memset(partials + r * kPartials, 0, sizeof(double) * kPartials);
+                } else if (c.unit > 0) {
+                    nonfinite = read_row(c, set, i + r, begin, end, row);
+                    if constexpr (sizeof(T) == 4)
+                        quantize(row, width, c.unit, reinterpret_cast<int16_t*>(z), partials + r * kPartials);
+                } else {
+                    nonfinite = read_row(c, set, i + r, begin, end, z);
+                }
+                // several blocks of one row may say so at once
+                if (nonfinite) __atomic_store_n(c.nonfinite[set] + i + r, 1, __ATOMIC_RELAXED);
+            }
+            if (c.unit > 0) {
+                if constexpr (sizeof(T) == 4)
+                    transpose_pairs_into<V>(stage, (width + 1) / 2, panel + (begin - c.slab_begin) / 2 * kPanel);
+            } else if (l1) {
+                transpose_into<V, true>(stage, width, panel + (begin - c.slab_begin) * kPanel, partials);
+            } else {
+                transpose_into<V, false>(stage, width, panel + (begin - c.slab_begin) * kPanel, partials);
+            }
+        }
+        first_row += padded;
+    }
+}
+
+inline void pack(const Call& c, int64_t block) {
+    c.sets[0].dtype == Dtype::f64 ? pack_block<double>(c, block) : pack_block<float>(c, block);
+}
+
+inline void any_row_moments(const Call& c, int set, int64_t row) {
+    with_metric(c.metric, [&](auto metric) {
+        if (decltype(metric)::rows == Rows::centered_unit)
+            row_moments<true>(c, set, row);
+        else
+            row_moments<false>(c, set, row);
+    });
+}
+
+// ---- centring ------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+double sum_of_row(const void* row, int64_t n) {
+    const T* k = static_cast<const T*>(row);
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(k[j]);
+    return sum;
+}
+
+template <class T>
+void shift_of_row(void* row, int64_t n, double shift, const double* shifts) {
+    T* k = static_cast<T*>(row);
+    // the two shifts are added first: in this order the result for (i, j) and (j, i) is the same number
+    for (int64_t j = 0; j < n; ++j) k[j] = static_cast<T>(static_cast<double>(k[j]) - (shift + shifts[j]));
+}
+
+// ---- roof -----------------------------------------------------------------------------------------------------------------------
+
+// `steps` times the inner step on every sum of a register tile, nothing loaded or stored. Returns how many pair-elements.
+template <class Step, class V>
+int64_t roof_of(int64_t steps) {
+    V sum[V::rows][V::vectors], x = one<V>(), ones = one<V>(), y[V::vectors];
+    // unrolled throughout, or the compiler moves the sums through the stack
+#pragma GCC unroll 16
+    for (int v = 0; v < V::vectors; ++v) opaque(y[v] = one<V>());
+#pragma GCC unroll 16
+    for (int r = 0; r < V::rows; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < V::vectors; ++v) sum[r][v] = V(0);
+    opaque(ones);
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < steps; ++k) {
+#pragma GCC unroll 16
+        for (int r = 0; r < V::rows; ++r) {
+            opaque(x);  // another value, as far as the compiler knows
+#pragma GCC unroll 16
+            for (int v = 0; v < V::vectors; ++v) sum[r][v] = Step::add(sum[r][v], x, y[v], ones);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < V::rows; ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < V::vectors; ++v) opaque(sum[r][v]);
+    return steps * V::rows * V::vectors * V::W * features_per_lane<V>;
+}
+
+template <class T>
+int64_t roof(int metric, bool fixed, int64_t steps) {
+    using V = typename VecOf<T>::V;
+    int64_t elements = 0;
+    with_metric(metric, [&](auto m) {
+        using Step = typename decltype(m)::Step;
+        if constexpr (is_l1<Step>)
+            elements = fixed ? roof_of<FixedMaximum, VecI16>(steps) : roof_of<Maximum, V>(steps);
+        else
+            elements = roof_of<Step, V>(steps);
+    });
+    return elements;
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------------------------
+
+inline Kernels make_kernels(const char* name) {
+    Kernels k;
+    k.name = name;
+    k.group_moments = group_moments;
+    k.column_moments = column_moments;
+    k.row_moments = any_row_moments;
+    k.pack = pack;
+    k.tile = tile;
+    k.finish_row = finish_row;
+    k.sum_of_row[0] = sum_of_row<float>;
+    k.sum_of_row[1] = sum_of_row<double>;
+    k.shift_row[0] = shift_of_row<float>;
+    k.shift_row[1] = shift_of_row<double>;
+    k.roof[0] = roof<float>;
+    k.roof[1] = roof<double>;
+    return k;
+}
+
+DDS_NAMESPACE_END

@@ -1,0 +1,289 @@
+// From stored features to the numbers z that pairs are formed of: conversion, normalisation, and the statistics both need.
+// Plain loops over float64, which every compiler turns into vector code for the unit's instruction set.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/kernels.h"
+#include "metrics/common.h"
+
+DDS_NAMESPACE_BEGIN
+
+DDS_INLINE bool is_nonfinite(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (bits & 0x7f800000u) == 0x7f800000u;
+}
+
+DDS_INLINE bool is_nonfinite(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, 8);
+    return (bits & 0x7ff0000000000000u) == 0x7ff0000000000000u;
+}
+
+template <class T>
+bool any_nonfinite(const T* x, int64_t n) {
+    int found = 0;
+    for (int64_t i = 0; i < n; ++i) found |= is_nonfinite(x[i]);
+    return found != 0;
+}
+
+DDS_INLINE float float_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+struct Half {
+    uint16_t bits;
+    // by integer arithmetic, so that subnormals survive whatever flush-to-zero mode the caller is in
+    DDS_INLINE float value() const {
+        uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16, magnitude = bits & 0x7fff;
+        float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
+        uint32_t normal = (magnitude << 13) + (magnitude < 0x7c00 ? 112u << 23 : 224u << 23);
+        float x = magnitude < 0x400 ? subnormal : float_of_bits(normal);
+        return sign ? -x : x;
+    }
+};
+
+struct Bfloat16 {
+    uint16_t bits;
+    DDS_INLINE float value() const { return float_of_bits(static_cast<uint32_t>(bits) << 16); }
+};
+
+DDS_INLINE float value_of(float x) { return x; }
+DDS_INLINE double value_of(double x) { return x; }
+DDS_INLINE float value_of(Half x) { return x.value(); }
+DDS_INLINE float value_of(Bfloat16 x) { return x.value(); }
+
+// body(k, x) for every stored value of one row's columns [begin, end), k from 0; returns whether one is NaN or infinite.
+// `body` may touch element k of any array that does not overlap the features.
+template <class In, class Body>
+DDS_INLINE bool for_stored(const void* data, int64_t offset, int64_t stride, int64_t n, Body body) {
+    const In* from = static_cast<const In*>(data) + offset;
+    int found = 0;
+    if (stride == 1) {
+#pragma omp simd reduction(| : found)
+        for (int64_t k = 0; k < n; ++k) {
+            In stored;  // memcpy: the array may be misaligned
+            memcpy(&stored, from + k, sizeof(In));
+            const auto x = value_of(stored);
+            found |= is_nonfinite(x);
+            body(k, x);
+        }
+    } else {
+#pragma omp simd reduction(| : found)
+        for (int64_t k = 0; k < n; ++k) {
+            In stored;
+            memcpy(&stored, from + k * stride, sizeof(In));
+            const auto x = value_of(stored);
+            found |= is_nonfinite(x);
+            body(k, x);
+        }
+    }
+    return found != 0;
+}
+
+template <class Body>
+DDS_INLINE bool for_stored(const Features& f, int64_t row, int64_t begin, int64_t end, Body body) {
+    const int64_t offset = row * f.row_stride + begin * f.col_stride, n = end - begin;
+    switch (f.dtype) {
+        case Dtype::f16: return for_stored<Half>(f.data, offset, f.col_stride, n, body);
+        case Dtype::bf16: return for_stored<Bfloat16>(f.data, offset, f.col_stride, n, body);
+        case Dtype::f32: return for_stored<float>(f.data, offset, f.col_stride, n, body);
+        default: return for_stored<double>(f.data, offset, f.col_stride, n, body);
+    }
+}
+
+template <class T>
+bool read_stored(const Features& f, int64_t row, int64_t begin, int64_t end, T* to) {
+    return for_stored(f, row, begin, end, [=](int64_t k, auto x) { to[k] = static_cast<T>(x); });
+}
+
+// to[k - begin] = of_group[group of column k]
+DDS_INLINE void expand_groups(const Call& c, const double* of_group, int64_t begin, int64_t end, double* to) {
+    const int64_t n = end - begin;
+    if (!c.channels_last) {
+        const int64_t length = c.sets[0].cols / c.groups;
+        for (int64_t k = begin; k < end;) {
+            const int64_t g = k / length, stop = (g + 1) * length < end ? (g + 1) * length : end;
+            for (; k < stop; ++k) to[k - begin] = of_group[g];
+        }
+        return;
+    }
+    const int64_t per_group = c.channels / c.groups, period = c.channels < n ? c.channels : n;
+    for (int64_t k = 0; k < period; ++k) to[k] = of_group[(begin + k) % c.channels / per_group];
+    for (int64_t done = period; done < n; done *= 2)
+        memcpy(to + done, to, sizeof(double) * static_cast<size_t>(done < n - done ? done : n - done));
+}
+
+// z of columns [begin, end), at most kMaxWidth of them, after the first one, two or three stages.
+// Returns whether a stored value is NaN or infinite.
+template <class T>
+bool read_stages(const Call& c, int set, int64_t row, int64_t begin, int64_t end, int stages, T* z) {
+    const bool groups = c.group_mean[set], columns = stages > 1 && c.column_mean, rows = stages > 2 && c.row_mean[set];
+    const double *column_mean = c.column_mean + begin, *column_scale = c.column_scale + begin;
+    if (!groups && !columns && !rows) return read_stored(c.sets[set], row, begin, end, z);
+    if (!groups && !rows) {  // the common case in one loop
+        return for_stored(c.sets[set], row, begin, end, [=](int64_t k, auto x) {
+            z[k] = static_cast<T>((static_cast<double>(x) - column_mean[k]) * column_scale[k]);
+        });
+    }
+    const int64_t n = end - begin;
+    double wide[kMaxWidth];
+    const bool nonfinite = read_stored(c.sets[set], row, begin, end, wide);
+    if (groups) {
+        double mean[kMaxWidth], scale[kMaxWidth];
+        expand_groups(c, c.group_mean[set] + row * c.groups, begin, end, mean);
+        expand_groups(c, c.group_scale[set] + row * c.groups, begin, end, scale);
+        for (int64_t k = 0; k < n; ++k) wide[k] = (wide[k] - mean[k]) * scale[k];
+    }
+    if (columns)
+        for (int64_t k = 0; k < n; ++k) wide[k] = (wide[k] - column_mean[k]) * column_scale[k];
+    if (rows) {
+        const double mean = c.row_mean[set][row], scale = c.row_scale[set][row];
+        for (int64_t k = 0; k < n; ++k) wide[k] = (wide[k] - mean) * scale;
+    }
+    for (int64_t k = 0; k < n; ++k) z[k] = static_cast<T>(wide[k]);
+    return nonfinite;
+}
+
+template <class T>
+bool read_row(const Call& c, int set, int64_t row, int64_t begin, int64_t end, T* z) {
+    return read_stages(c, set, row, begin, end, 3, z);
+}
+
+// All variances below are sums over differences from one value of the sample itself: then (value - mean)^2 is at most n
+// variances (Samuelson), so that the cancellation in E[t^2] - E[t]^2 costs no more than a factor n of float64's
+// precision whatever the offset, and a constant sample gives exactly zero.
+DDS_INLINE double variance_of(double sum, double squares, double n) {
+    const double v = squares / n - (sum / n) * (sum / n);
+    return squares > 0 && v > 0 ? v : 0;
+}
+
+// Stage 1: mean and scale of every group of one image.
+inline void group_moments(const Call& c, int set, int64_t row, double* scratch) {
+    const int64_t d = c.sets[set].cols, groups = c.groups;
+    double *mean = c.group_mean[set] + row * groups, *scale = c.group_scale[set] + row * groups;
+    const double per_group = static_cast<double>(d / groups);
+    double values[kMaxWidth];
+    if (!c.channels_last) {
+        const int64_t length = d / groups;
+        for (int64_t g = 0; g < groups; ++g) {
+            double sum = 0, squares = 0, shift = 0;
+            for (int64_t k = g * length; k < (g + 1) * length; k += kMaxWidth) {
+                const int64_t end = k + kMaxWidth < (g + 1) * length ? k + kMaxWidth : (g + 1) * length;
+                read_stored(c.sets[set], row, k, end, values);
+                if (k == g * length) shift = values[0];
+#pragma omp simd reduction(+ : sum, squares)
+                for (int64_t m = 0; m < end - k; ++m) {
+                    double t = values[m] - shift;
+                    sum += t;
+                    squares += t * t;
+                }
+            }
+            mean[g] = shift + sum / per_group;
+            scale[g] = c.norm_scale(variance_of(sum, squares, per_group));
+        }
+        return;
+    }
+    // channels last: one sum per channel, or per several channels' worth of columns where the channels are few, so that
+    // the inner loop is long enough for vectors
+    const int64_t per = c.channels / groups, period = c.channels * (1 + 64 / c.channels);
+    double *sum = scratch, *squares = sum + period, *shift = squares + period, *first = shift + period;
+    for (int64_t g = 0; g < groups; ++g) read_stored(c.sets[set], row, g * per, g * per + 1, first + g);
+    for (int64_t p = 0; p < period; ++p) {
+        sum[p] = squares[p] = 0;
+        shift[p] = first[p % c.channels / per];
+    }
+    for (int64_t k = 0; k < d; k += kMaxWidth) {
+        const int64_t end = k + kMaxWidth < d ? k + kMaxWidth : d;
+        read_stored(c.sets[set], row, k, end, values);
+        for (int64_t m = k; m < end;) {
+            const int64_t p = m % period, run = period - p < end - m ? period - p : end - m;
+            const double* x = values + (m - k);
+#pragma omp simd
+            for (int64_t i = 0; i < run; ++i) {
+                double t = x[i] - shift[p + i];
+                sum[p + i] += t;
+                squares[p + i] += t * t;
+            }
+            m += run;
+        }
+    }
+    for (int64_t g = 0; g < groups; ++g) mean[g] = scale[g] = 0;
+    for (int64_t p = 0; p < period; ++p) {
+        mean[p % c.channels / per] += sum[p];
+        scale[p % c.channels / per] += squares[p];
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+        scale[g] = c.norm_scale(variance_of(mean[g], scale[g], per_group));
+        mean[g] = first[g] + mean[g] / per_group;
+    }
+}
+
+// Stage 2: mean and scale of columns [begin, end) over the images of x, and the largest distance from the mean in both sets.
+inline void column_moments(const Call& c, int64_t begin, int64_t end) {
+    double shift[kMaxWidth], sum[kMaxWidth], squares[kMaxWidth], low[kMaxWidth], high[kMaxWidth], z[kMaxWidth];
+    const int64_t n = c.sets[0].rows, w = end - begin;
+    read_stages(c, 0, 0, begin, end, 1, shift);
+    for (int64_t k = 0; k < w; ++k) sum[k] = squares[k] = 0;
+    auto add = [&](int64_t k, auto x) {
+        double t = static_cast<double>(x) - shift[k];
+        sum[k] += t;
+        squares[k] += t * t;
+    };
+    for (int64_t i = 1; i < n; ++i) {
+        if (!c.group_mean[0]) {
+            for_stored(c.sets[0], i, begin, end, add);
+        } else {
+            read_stages(c, 0, i, begin, end, 1, z);
+            for (int64_t k = 0; k < w; ++k) add(k, z[k]);
+        }
+    }
+    for (int64_t k = 0; k < w; ++k) {
+        c.column_mean[begin + k] = shift[k] + sum[k] / static_cast<double>(n);
+        c.column_scale[begin + k] = c.norm_scale(variance_of(sum[k], squares[k], static_cast<double>(n)));
+    }
+    if (!c.column_peak) return;
+    for (int64_t k = 0; k < w; ++k) low[k] = high[k] = shift[k];
+    for (int set = 0; set < c.set_count; ++set) {
+        for (int64_t i = 0; i < c.sets[set].rows; ++i) {
+            read_stages(c, set, i, begin, end, 1, z);
+            for (int64_t k = 0; k < w; ++k) {
+                low[k] = z[k] < low[k] ? z[k] : low[k];
+                high[k] = z[k] > high[k] ? z[k] : high[k];
+            }
+        }
+    }
+    for (int64_t k = 0; k < w; ++k) {
+        const double down = c.column_mean[begin + k] - low[k], up = high[k] - c.column_mean[begin + k];
+        c.column_peak[begin + k] = down > up ? down : up;
+    }
+}
+
+// Stage 3: mean (kept at 0 unless the metric centres rows) and 1 / |z| of one row.
+template <bool centered>
+void row_moments(const Call& c, int set, int64_t row) {
+    const int64_t d = c.sets[set].cols;
+    double z[kMaxWidth], shift = 0, sum = 0, squares = 0;
+    for (int64_t k = 0; k < d; k += kMaxWidth) {
+        const int64_t end = k + kMaxWidth < d ? k + kMaxWidth : d;
+        read_stages(c, set, row, k, end, 2, z);
+        if (k == 0 && centered) shift = z[0];
+#pragma omp simd reduction(+ : sum, squares)
+        for (int64_t m = 0; m < end - k; ++m) {
+            double t = z[m] - shift;
+            sum += t;
+            squares += t * t;
+        }
+    }
+    const double n = static_cast<double>(d);
+    const double norm = __builtin_sqrt(centered ? n * variance_of(sum, squares, n) : squares);
+    c.row_mean[set][row] = centered ? shift + sum / n : 0;
+    c.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
+    c.constant[set][row] = centered && !(norm > 0);
+}
+
+DDS_NAMESPACE_END

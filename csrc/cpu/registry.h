@@ -1,0 +1,31 @@
+// What the common code knows of every metric and normalisation, read off their headers.
+#pragma once
+
+#include <vector>
+
+#include "metrics/common.h"
+#include "norms/common.h"
+
+namespace dds {
+
+enum class StepKind { dot, squared_difference, absolute_difference };
+
+struct MetricTraits {
+    const char* name;
+    StepKind step;
+    Gamma gamma;
+    Rows rows;
+};
+
+struct NormTraits {
+    const char* name;
+    Over over;
+    bool needs_channels;
+    double (*scale)(double variance);
+    int64_t (*groups)(int64_t channels, int64_t groups);
+};
+
+const std::vector<MetricTraits>& metric_traits();
+const std::vector<NormTraits>& norm_traits();
+
+}  // namespace dds

@@ -1,0 +1,88 @@
+// The C++ interface of dds_ext: plain parameter structs and functions. No torch, Python or CUDA types cross this line.
+// All shapes and strides are in elements.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace dds {
+
+enum class Dtype : int { f16, bf16, f32, f64 };
+enum class Centering : int { none, double_, unbiased };
+
+// (rows, cols) features of one set of images. Any strides, any alignment; never written to.
+struct Features {
+    const void* data = nullptr;
+    int64_t rows = 0;
+    int64_t cols = 0;
+    int64_t row_stride = 0;
+    int64_t col_stride = 0;
+    Dtype dtype = Dtype::f32;
+};
+
+// One pairwise matrix. Computed in float64 when x is f64, else in float32; `out` has that type.
+struct RdmParams {
+    Features x;           // (n, d)
+    Features y;           // (m, d), or data == nullptr for the self-matrix of x
+    int metric = 0;       // index into metrics()
+    int norm = 0;         // index into norms()
+    Centering centering = Centering::none;
+    int64_t channels = 0;  // C; 0 where no normalisation needs it
+    bool channels_last = false;
+    int64_t groups = 2;
+    double gamma = 0;  // 0: the metric's default
+    bool fast = false;       // fixed-point L1 where its error bound stays below 1e-3
+    bool condensed = false;  // the strict upper triangle only, row by row
+    bool check = true;       // look for non-finite input and results
+    void* out = nullptr;     // (n, n), (n, m) or (n (n - 1) / 2); C-contiguous
+};
+
+// What went wrong, and for which rows. `ok` leaves `out` filled; anything else leaves it unspecified.
+struct RdmStatus {
+    enum Code : int { ok, nonfinite_input, constant_row, overflow, zero_median };
+    Code code = ok;
+    bool in_y = false;          // the rows are y's
+    std::vector<int64_t> rows;  // ascending
+    double gamma = 0;           // the gamma that was used
+    bool fast = false;          // whether the fixed-point path was taken
+};
+
+struct MetricInfo {
+    const char* name;
+    bool uses_gamma;
+};
+
+struct NormInfo {
+    const char* name;
+    bool needs_channels;
+};
+
+const std::vector<MetricInfo>& metrics();
+const std::vector<NormInfo>& norms();
+
+// Instruction sets compiled in that this machine can run, slowest first.
+std::vector<const char*> available_isas();
+
+// Fills params[i].out for every i. The results do not depend on `threads`. `isa`: a name of available_isas(), or
+// nullptr for the best.
+std::vector<RdmStatus> rdm(const std::vector<RdmParams>& params, int threads, const char* isa);
+
+// Centres `count` contiguous (n, n) matrices in place. The result of a symmetric matrix is exactly symmetric.
+void center(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode, int threads, const char* isa);
+
+// Average ranks, from 1, of each of `count` rows of `length` values (f32 or f64, no NaN); ties share the mean of the ranks
+// they take up, as in scipy.stats.rankdata. ranks: (count, length).
+void rank(const void* values, int64_t count, int64_t length, Dtype dtype, double* ranks, int threads);
+
+// Kendall's tau-b of every row of a (s, length) with every row of b (t, length), given as ranks from rank(); out: (s, t).
+// No row may be constant.
+void kendall(const double* a, int64_t s, const double* b, int64_t t, int64_t length, double* out, int threads);
+
+// The strict upper triangles, row by row, of `count` contiguous (n, n) matrices; out: (count, n (n - 1) / 2).
+void condense(const void* k, int64_t count, int64_t n, Dtype dtype, void* out, int threads);
+
+// Pair-elements per second of one thread's register-only loop over the inner step of a metric: the roof that the
+// benchmarks quote fractions of. `fast`: of the fixed-point step.
+double roof(int metric, Dtype dtype, bool fast, const char* isa);
+
+}  // namespace dds

@@ -1,0 +1,36 @@
+// How one pair of elements enters the sum over k. The steps that metrics name: Dot, SquaredDifference and
+// AbsoluteDifference.
+#pragma once
+
+#include "metrics/common.h"
+
+DDS_NAMESPACE_BEGIN
+
+struct Dot {
+    template <class V>
+    static DDS_INLINE V add(V sum, V a, V b, V) { return fma(a, b, sum); }
+};
+
+// The difference is formed before it is squared: a Gram product |x|^2 + |y|^2 - 2 x.y loses close pairs, and on CPUs
+// whose adders and multipliers are separate pipes this costs the same.
+struct SquaredDifference {
+    template <class V>
+    static DDS_INLINE V add(V sum, V a, V b, V) {
+        V d = a - b;
+        return fma(d, d, sum);
+    }
+};
+
+struct AbsoluteDifference {
+    template <class V>
+    static DDS_INLINE V add(V sum, V a, V b, V one) { return fma(abs(a - b), one, sum); }
+};
+
+// sum |a - b| = 2 sum max(a, b) - sum a - sum b: one operation a pair less than the difference. Adding through the
+// multiplier (times one) leaves the adders' pipes to the maximum.
+struct Maximum {
+    template <class V>
+    static DDS_INLINE V add(V sum, V a, V b, V one) { return fma(max(a, b), one, sum); }
+};
+
+DDS_NAMESPACE_END

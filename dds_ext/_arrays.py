@@ -1,0 +1,136 @@
+"""What users pass in, seen as addresses, shapes and strides; and results of the kind that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dds_ext import _cpu
+
+# codes of dds::Dtype
+DTYPES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
+_CONVERTED = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+
+Array = Any
+"""A torch tensor, a NumPy array, or an object that speaks DLPack."""
+
+
+def _dtype_name(a: torch.Tensor | np.ndarray[Any, Any]) -> str:
+    return str(a.dtype).removeprefix("torch.") if isinstance(a, torch.Tensor) else a.dtype.name
+
+
+def address(a: torch.Tensor | np.ndarray[Any, Any]) -> int:
+    """Address of the first element."""
+    return a.data_ptr() if isinstance(a, torch.Tensor) else int(a.__array_interface__["data"][0])
+
+
+def _strides(a: torch.Tensor | np.ndarray[Any, Any]) -> tuple[int, ...]:
+    if isinstance(a, torch.Tensor):
+        return a.stride()
+    return tuple(s // a.itemsize for s in a.strides)
+
+
+def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], Callable[[Any], Any]]:
+    """`x` as a CPU tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
+
+    def same(result: Any) -> Any:
+        return result
+
+    def to_namespace(result: Any) -> Any:
+        return x.__array_namespace__().from_dlpack(result) if hasattr(x, "__array_namespace__") else result
+
+    like: Callable[[Any], Any] = same
+    a: torch.Tensor | np.ndarray[Any, Any]
+    if isinstance(x, torch.Tensor):
+        if x.requires_grad and torch.is_grad_enabled():
+            raise TypeError(f"{name} requires grad, and gradients are not served: pass {name}.detach()")
+        a = x
+    elif isinstance(x, np.ndarray):
+        a = x
+    elif hasattr(x, "__dlpack__"):
+        a, like = torch.from_dlpack(x), to_namespace
+    else:
+        try:
+            a = np.asarray(x)
+        except ValueError as error:
+            raise TypeError(f"{name} is not an array: {error}") from None
+    if isinstance(a, torch.Tensor) and a.device.type != "cpu":
+        raise TypeError(f"{name} is on device '{a.device}', which this build does not serve: pass {name}.cpu()")
+    if isinstance(a, torch.Tensor) and a.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {a.layout}, which is not served: pass {name}.to_dense()")
+    dtype = _dtype_name(a)
+    if dtype in _CONVERTED:
+        return (a.to(torch.float32) if isinstance(a, torch.Tensor) else a.astype(np.float32)), like
+    if dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {dtype}, which is not served; use float16, bfloat16, float32 or float64")
+    if isinstance(a, np.ndarray) and (not a.dtype.isnative or any(s % a.itemsize for s in a.strides)):
+        a = a.astype(a.dtype.newbyteorder("="))
+    return a, like
+
+
+@dataclass(slots=True)
+class Features:
+    """One set of images: (n, d), any strides."""
+
+    name: str
+    array: torch.Tensor | np.ndarray[Any, Any]
+    like: Callable[[Any], Any]
+    channels: int | None
+    """C, where the shape says it: features of more than two dimensions."""
+
+    @property
+    def n(self) -> int:
+        return int(self.array.shape[0])
+
+    @property
+    def d(self) -> int:
+        return int(self.array.shape[1])
+
+    @property
+    def wide(self) -> bool:
+        """Whether the computation is in float64."""
+        return _dtype_name(self.array) == "float64"
+
+    def widened(self) -> Features:
+        if self.wide:
+            return self
+        a = self.array
+        array = a.to(torch.float64) if isinstance(a, torch.Tensor) else a.astype(np.float64)
+        return Features(self.name, array, self.like, self.channels)
+
+    def describe(self) -> _cpu.Features:
+        row_stride, col_stride = _strides(self.array)
+        return _cpu.Features(address(self.array), self.n, self.d, row_stride, col_stride, DTYPES[_dtype_name(self.array)])
+
+    def empty(self, shape: tuple[int, ...]) -> torch.Tensor | np.ndarray[Any, Any]:
+        """An uninitialised result: of this set's kind, in the type of the computation."""
+        if isinstance(self.array, torch.Tensor):
+            return torch.empty(shape, dtype=torch.float64 if self.wide else torch.float32)
+        return np.empty(shape, np.float64 if self.wide else np.float32)
+
+
+def features(x: Array, name: str, channels: int | None, channels_last: bool) -> Features:
+    """`x` of shape (n, d), (n, C, *spatial) or, with `channels_last`, (n, *spatial, C), as (n, d)."""
+    array, like = to_float(x, name)
+    if array.ndim < 2:
+        raise ValueError(f"{name} has shape {tuple(array.shape)}; features are (n, d) or (n, C, *spatial)")
+    inferred = None
+    if array.ndim > 2:
+        inferred = int(array.shape[-1 if channels_last else 1])
+        if channels is not None and channels != inferred:
+            raise ValueError(f"channels={channels}, but {name} of shape {tuple(array.shape)} has {inferred}")
+        array = array.reshape(array.shape[0], -1) if array.shape[0] else array.reshape(0, 1)
+    if array.shape[1] == 0:
+        raise ValueError(f"{name} has 0 features")
+    return Features(name, array, like, inferred)
+
+
+def rows_text(rows: list[int]) -> str:
+    """Names rows: 'row 3', 'rows 3, 7', 'rows 0, 1, 2, 3, 4 and 12 more'."""
+    listed = ", ".join(str(r) for r in rows[:5])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"row{'s' if len(rows) > 1 else ''} {listed}{more}"

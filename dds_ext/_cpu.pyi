@@ -1,0 +1,47 @@
+import enum
+
+class Features:
+    def __init__(self, data: int, rows: int, cols: int, row_stride: int, col_stride: int, dtype: int) -> None: ...
+
+class RdmParams:
+    def __init__(
+        self,
+        *,
+        x: Features,
+        y: Features | None,
+        metric: int,
+        norm: int,
+        centering: int,
+        channels: int,
+        channels_last: bool,
+        groups: int,
+        gamma: float,
+        fast: bool,
+        condensed: bool,
+        check: bool,
+        out: int,
+    ) -> None: ...
+
+class Code(enum.Enum):
+    ok = 0
+    nonfinite_input = 1
+    constant_row = 2
+    overflow = 3
+    zero_median = 4
+
+class RdmStatus:
+    code: Code
+    in_y: bool
+    rows: list[int]
+    gamma: float
+    fast: bool
+
+def metrics() -> list[tuple[str, bool]]: ...
+def norms() -> list[tuple[str, bool]]: ...
+def available_isas() -> list[str]: ...
+def rdm(params: list[RdmParams], threads: int, isa: str | None) -> list[RdmStatus]: ...
+def center(k: int, count: int, n: int, dtype: int, mode: int, threads: int, isa: str | None) -> None: ...
+def condense(k: int, count: int, n: int, dtype: int, out: int, threads: int) -> None: ...
+def rank(values: int, count: int, length: int, dtype: int, ranks: int, threads: int) -> None: ...
+def kendall(a: int, s: int, b: int, t: int, length: int, out: int, threads: int) -> None: ...
+def roof(metric: int, dtype: int, fast: bool, isa: str | None) -> float: ...

@@ -1,0 +1,213 @@
+"""Scores between representations: similarity, affinity matrices, and the named measures of the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dds_ext._arrays import Array, Features, features
+from dds_ext.comparison import COMPARISONS, product, vectors
+from dds_ext.pairwise import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose, compute
+
+Models = Mapping[str, Array] | Sequence[Array]
+
+MEASURES: dict[str, dict[str, str]] = {
+    "dds": {"normalize": "zscore", "f": "laplacian", "center": "unbiased", "g": "cosine"},
+    "rsa": {"normalize": "center", "f": "pearson", "center": "none", "g": "spearman"},
+    "cka-linear": {"normalize": "none", "f": "linear", "center": "double", "g": "cosine"},
+    "cka-rbf": {"normalize": "none", "f": "rbf", "center": "double", "g": "cosine"},
+}
+"""Options of `similarity` by the name of a measure."""
+
+_IN_FLIGHT = 64 << 20  # bytes of matrices that may wait to be compared
+
+
+def _models(models: Models, role: str, options: Options) -> list[Features]:
+    items: list[tuple[str, Array]]
+    if isinstance(models, Mapping):
+        items = [(f"{role} '{name}'", x) for name, x in models.items()]
+    elif isinstance(models, torch.Tensor | np.ndarray | str):
+        raise TypeError(f"{role}s must be a mapping or a sequence of feature arrays, not one array")
+    else:
+        items = [(f"{role} {i}", x) for i, x in enumerate(models)]
+    if not items:
+        raise ValueError(f"there are no {role}s")
+    return [features(x, name, options.channels, options.channels_last) for name, x in items]
+
+
+def _check_same_n(models: Sequence[Features]) -> None:
+    for model in models[1:]:
+        if model.n != models[0].n:
+            raise ValueError(
+                f"different numbers of images: {models[0].name} has {models[0].n}, {model.name} has {model.n}"
+            )
+
+
+def _batches(models: Sequence[Features]) -> Iterator[Sequence[Features]]:
+    bytes_each = models[0].n ** 2 * 8
+    at_once = max(torch.get_num_threads(), _IN_FLIGHT // bytes_each)
+    for start in range(0, len(models), at_once):
+        yield models[start : start + at_once]
+
+
+def _model_vectors(models: Sequence[Features], options: Options, g: str) -> torch.Tensor:
+    """(len(models), length): what of each model's matrix enters g."""
+    rows = []
+    for batch in _batches(models):
+        matrices = compute([Request(x, None, options) for x in batch])
+        for x, matrix in zip(batch, matrices, strict=True):
+            rows.append(vectors(torch.as_tensor(matrix)[None], g, [f"the matrix of {x.name}"]))
+    return torch.cat(rows)
+
+
+def _scores(sources: list[Features], targets: list[Features] | None, options: Options, g: str) -> npt.NDArray[np.float64]:
+    a = _model_vectors(sources, options, g)
+    b = a if targets is None else _model_vectors(targets, options, g)
+    return product(a, b, g).numpy()
+
+
+def similarity(
+    X: Array,
+    Y: Array,
+    f: str = "laplacian",
+    normalize: str = "zscore",
+    center: str = "unbiased",
+    g: str = "cosine",
+    **options: Any,
+) -> float:
+    """Similarity of two representations of the same n images: duality diagram similarity (Dwivedi et al., ECCV 2020, eq. 3).
+
+    Parameters
+    ----------
+    X, Y : features of the same images in the same order, (n, d) and (n, e), or (n, C, *spatial).
+    f, normalize, center : as for `rdm`; g : as for `compare`.
+    **options : gamma, channels, channels_last, groups, precision, check_finite, as for `rdm`.
+
+    Returns
+    -------
+    float in [-1, 1].
+
+    Equivalent to::
+
+        compare(rdm(X, f, normalize=normalize, center=center), rdm(Y, f, normalize=normalize, center=center), g)
+    """
+    o = Options(f=f, normalize=normalize, center=center, **options)
+    choose("g", g, COMPARISONS)
+    x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))
+    _check_same_n([x, y])
+    return float(_scores([x], [y], o, g)[0, 0])
+
+
+def affinity(
+    sources: Models,
+    targets: Models | None = None,
+    f: str = "laplacian",
+    normalize: str = "zscore",
+    center: str = "unbiased",
+    g: str = "cosine",
+    **options: Any,
+) -> npt.NDArray[np.float64]:
+    """Similarities of every source to every target model, on the same n images.
+
+    Every model's matrix is built once; all pairs are compared with one matrix product.
+
+    Parameters
+    ----------
+    sources, targets : mappings from names, or sequences, of S and T feature arrays (d may differ); `targets` None
+        stands for the sources themselves.
+    f, normalize, center, g, **options : as for `similarity`.
+
+    Returns
+    -------
+    (S, T) float64 array; row s, column t is ``similarity(sources[s], targets[t], ...)``.
+    """
+    o = Options(f=f, normalize=normalize, center=center, **options)
+    choose("g", g, COMPARISONS)
+    a = _models(sources, "source", o)
+    b = None if targets is None else _models(targets, "target", o)
+    _check_same_n(a + (b or []))
+    return _scores(a, b, o, g)
+
+
+def _names(argument: str, value: str | Sequence[str], among: Sequence[str]) -> list[str]:
+    names = [value] if isinstance(value, str) else list(value)
+    for name in names:
+        choose(argument, name, among)
+    return names
+
+
+def grid(
+    sources: Models,
+    targets: Models | None = None,
+    center: str | Sequence[str] = "unbiased",
+    g: str | Sequence[str] = "cosine",
+    normalizations: Sequence[str] = NORMALIZATIONS,
+    fs: Sequence[str] = METRICS,
+    **options: Any,
+) -> dict[tuple[str, ...], npt.NDArray[np.float64]]:
+    """`affinity` for every normalisation and every f, as in the paper's Table 2.
+
+    Parameters
+    ----------
+    sources, targets : as for `affinity`.
+    center, g : one name, or a list of names (the paper's supplement, S6 and S7).
+    normalizations, fs : names; all by default. Those by channel need 2-D features' `channels`.
+    **options : channels, channels_last, groups, precision, check_finite, as for `rdm`.
+
+    Returns
+    -------
+    dict from (normalize, f), or where center or g is a list from (normalize, f, center, g), to the (S, T) scores.
+    """
+    centers, gs = _names("center", center, CENTERINGS), _names("g", g, COMPARISONS)
+    short = isinstance(center, str) and isinstance(g, str)
+    table: dict[tuple[str, ...], npt.NDArray[np.float64]] = {}
+    base = Options(**options)
+    a = _models(sources, "source", base)
+    b = None if targets is None else _models(targets, "target", base)
+    _check_same_n(a + (b or []))
+    for normalize in _names("normalize", normalizations, NORMALIZATIONS):
+        for f in _names("f", fs, METRICS):
+            for mode in centers:
+                for how in gs:
+                    key = (normalize, f) if short else (normalize, f, mode, how)
+                    table[key] = _scores(a, b, replace(base, f=f, normalize=normalize, center=mode), how)
+    return table
+
+
+def dds(X: Array, Y: Array, **options: Any) -> float:
+    """Duality diagram similarity as its authors recommend it (ECCV 2020, section 5): z-scored features, Laplacian kernel,
+    U-centring, cosine.
+
+    Equivalent to ``similarity(X, Y, "laplacian", "zscore", "unbiased", "cosine")``.
+    """
+    return similarity(X, Y, **{**MEASURES["dds"], **options})
+
+
+def rsa(X: Array, Y: Array, **options: Any) -> float:
+    """Representational similarity analysis as in Dwivedi & Roig (CVPR 2019): features centred over the images, 1 - Pearson,
+    Spearman of the entries above the diagonal.
+
+    rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``.
+
+    Equivalent to ``similarity(X, Y, "pearson", "center", "none", "spearman")``.
+    """
+    return similarity(X, Y, **{**MEASURES["rsa"], **options})
+
+
+def cka(X: Array, Y: Array, kernel: str = "linear", unbiased: bool = False, **options: Any) -> float:
+    """Centred kernel alignment (Kornblith et al., ICML 2019), `kernel` "linear" or "rbf"; `unbiased` takes U-centred
+    matrices in place of H K H.
+
+    The rbf's gamma is `rdm`'s default unless given.
+
+    Equivalent to, for the linear kernel and centred columns,
+    ``np.linalg.norm(Y.T @ X) ** 2 / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y))``.
+    """
+    choose("kernel", kernel, ("linear", "rbf"))
+    center = "unbiased" if unbiased else "double"
+    return similarity(X, Y, **{**MEASURES[f"cka-{kernel}"], "center": center, **options})
