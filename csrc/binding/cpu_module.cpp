@@ -24,10 +24,22 @@ PYBIND11_MODULE(_cpu, m) {
         }));
 
     py::class_<dds::RdmParams>(m, "RdmParams")
-        .def(py::init([](const dds::Features& x, const dds::Features* y, int metric, int norm, int centering, int64_t channels,
-                         bool channels_last, int64_t groups, double gamma, bool fast, bool condensed, bool check, uintptr_t out) {
-                 return dds::RdmParams{x,      y ? *y : dds::Features{}, metric, norm, static_cast<dds::Centering>(centering),
-                                       channels, channels_last, groups, gamma, fast, condensed, check, address(out)};
+        .def(py::init([](const dds::Features& x, const dds::Features* y, int metric, int norm, int centering,
+                         int64_t channels, bool channels_last, int64_t groups, double gamma, bool fast, bool condensed,
+                         bool check, uintptr_t out) {
+                 return dds::RdmParams{x,
+                                       y ? *y : dds::Features{},
+                                       metric,
+                                       norm,
+                                       static_cast<dds::Centering>(centering),
+                                       channels,
+                                       channels_last,
+                                       groups,
+                                       gamma,
+                                       fast,
+                                       condensed,
+                                       check,
+                                       address(out)};
              }),
              py::kw_only(), py::arg("x"), py::arg("y").none(true), py::arg("metric"), py::arg("norm"), py::arg("centering"),
              py::arg("channels"), py::arg("channels_last"), py::arg("groups"), py::arg("gamma"), py::arg("fast"),
@@ -65,9 +77,11 @@ PYBIND11_MODULE(_cpu, m) {
             return dds::rdm(params, threads, c_str(isa));
         },
         py::arg("params"), py::arg("threads"), py::arg("isa"));
-    m.def("center", [](uintptr_t k, int64_t count, int64_t n, int dtype, int mode, int threads, const std::optional<std::string>& isa) {
+    m.def("center", [](uintptr_t k, int64_t count, int64_t n, int dtype, int mode, int threads,
+                       const std::optional<std::string>& isa) {
         py::gil_scoped_release release;
-        dds::center(address(k), count, n, static_cast<dds::Dtype>(dtype), static_cast<dds::Centering>(mode), threads, c_str(isa));
+        dds::center(address(k), count, n, static_cast<dds::Dtype>(dtype), static_cast<dds::Centering>(mode), threads,
+                    c_str(isa));
     });
     m.def("condense", [](uintptr_t k, int64_t count, int64_t n, int dtype, uintptr_t out, int threads) {
         py::gil_scoped_release release;
@@ -75,7 +89,8 @@ PYBIND11_MODULE(_cpu, m) {
     });
     m.def("rank", [](uintptr_t values, int64_t count, int64_t length, int dtype, uintptr_t ranks, int threads) {
         py::gil_scoped_release release;
-        dds::rank(address(values), count, length, static_cast<dds::Dtype>(dtype), static_cast<double*>(address(ranks)), threads);
+        dds::rank(address(values), count, length, static_cast<dds::Dtype>(dtype), static_cast<double*>(address(ranks)),
+                  threads);
     });
     m.def("kendall", [](uintptr_t a, int64_t s, uintptr_t b, int64_t t, int64_t length, uintptr_t out, int threads) {
         py::gil_scoped_release release;

@@ -128,8 +128,7 @@ void rank_rows(const T* values, int64_t count, int64_t length, double* ranks, Te
     team.for_each(count, [&](int64_t row) {
         if (length <= std::numeric_limits<uint32_t>::max())
             rank_row<T, uint32_t>(values + row * length, length, ranks + row * length);
-        else
-            rank_row<T, uint64_t>(values + row * length, length, ranks + row * length);
+        else rank_row<T, uint64_t>(values + row * length, length, ranks + row * length);
     });
 }
 
@@ -137,10 +136,8 @@ void rank_rows(const T* values, int64_t count, int64_t length, double* ranks, Te
 
 void rank(const void* values, int64_t count, int64_t length, Dtype dtype, double* ranks, int threads) {
     Team team(threads);
-    if (dtype == Dtype::f64)
-        rank_rows(static_cast<const double*>(values), count, length, ranks, team);
-    else
-        rank_rows(static_cast<const float*>(values), count, length, ranks, team);
+    if (dtype == Dtype::f64) rank_rows(static_cast<const double*>(values), count, length, ranks, team);
+    else rank_rows(static_cast<const float*>(values), count, length, ranks, team);
 }
 
 void kendall(const double* a, int64_t s, const double* b, int64_t t, int64_t length, double* out, int threads) {

@@ -21,17 +21,19 @@ struct Call {
     int64_t panels[2];    // of each set
     int64_t padded_rows;  // kPanel * (panels[0] + panels[1])
 
-    // stage 1: one mean and scale per image and group, (rows, groups) each
+    // stage 1: means and scales of every image, (rows, group_stride) each: by group where the groups are runs of features,
+    // by column of a period that is a multiple of the channels where the channels come last
     double* group_mean[2];
     double* group_scale[2];
-    int64_t groups;
-    int64_t channels;  // 1 where the groups are runs of features
+    int64_t groups, group_stride;
+    int64_t channels;
     bool channels_last;
     // stage 2: one mean and scale per column, (cols) each
     double* column_mean;
     double* column_scale;
     double* column_peak;           // (cols) the largest distance from column_mean, where wanted
     double (*norm_scale)(double);  // from a variance, for the fused statistics
+    bool sample_columns;           // about where the columns lie is enough: some images serve
     bool fuse_columns;             // pack() computes the column statistics of its own block first
     // stage 3: one mean and scale per row, (rows) each
     double* row_mean[2];
@@ -88,6 +90,6 @@ struct Kernels {
 };
 
 // Doubles of scratch that group_moments needs.
-inline int64_t group_scratch(const Call& c) { return 3 * (c.channels * (1 + 64 / c.channels) + c.groups) + kMaxWidth; }
+inline int64_t group_scratch(const Call& c) { return 3 * (c.group_stride + c.groups); }
 
 }  // namespace dds

@@ -54,7 +54,8 @@ DDS_INLINE void with_metric(int index, F f) {
 #undef DDS_CASE
 }
 
-// ---- register tile ------------------------------------------------------------------------------------------------------------
+// ---- register tile
+// ------------------------------------------------------------------------------------------------------------
 
 // sums (V::rows, vectors * W; row stride kPanel) = or += over `depth` columns of a's V::rows rows against b's vectors.
 // The sum of the depth starts from zero and is added as a whole, so that rounding errors grow with depth, not with d.
@@ -173,7 +174,8 @@ void distances_from_fixed(const Call& c, const Tile& t, const int32_t* maxima, f
     }
 }
 
-// ---- finishing -------------------------------------------------------------------------------------------------------------
+// ---- finishing
+// -------------------------------------------------------------------------------------------------------------
 
 // The pair's sum in float64, straight from the features.
 template <class Step>
@@ -304,10 +306,8 @@ inline void tile(const Call& c, int64_t i_panel, int64_t j_panel) {
     t.cols = static_cast<int>(cols < kPanel ? cols : kPanel);
     t.diagonal = i_panel == j_panel;
     with_metric(c.metric, [&](auto metric) {
-        if (c.sets[0].dtype == Dtype::f64)
-            tile_of<decltype(metric), double>(c, t);
-        else
-            tile_of<decltype(metric), float>(c, t);
+        if (c.sets[0].dtype == Dtype::f64) tile_of<decltype(metric), double>(c, t);
+        else tile_of<decltype(metric), float>(c, t);
     });
 }
 
@@ -333,7 +333,8 @@ inline void finish_row(const Call& c, int64_t i) {
     c.sets[0].dtype == Dtype::f64 ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i);
 }
 
-// ---- packing -------------------------------------------------------------------------------------------------------------------
+// ---- packing
+// -------------------------------------------------------------------------------------------------------------------
 
 // Transposes W staged rows of `width` numbers each (row stride kMaxWidth) into a panel's column-major layout; V::W sums per
 // Partial, lane by lane, into partials (V::W, kPartials) where that is wanted. The sums over kCoherent and then width /
@@ -380,16 +381,15 @@ void transpose_pairs_into(const float* stage, int64_t pairs, float* to) {
     }
 }
 
-// q = z in units of `unit`, rounded to nearest.
-inline void quantize(const float* z, int64_t width, double unit, int16_t* q, double* partial) {
+// q = z in units of `unit`, rounded to nearest; |z| <= 32767 units. Not inlined: within pack_block GCC leaves the loop
+// scalar.
+__attribute__((noinline)) inline void quantize(const float* z, int64_t width, double unit, int16_t* q, double* partial) {
     int32_t sum = 0;
     float residual = 0, magnitude = 0;
     const auto inverse = static_cast<float>(1 / unit);
 #pragma omp simd reduction(+ : sum, residual, magnitude)
     for (int64_t k = 0; k < width; ++k) {
-        float scaled = z[k] * inverse;
-        scaled = scaled >= -32767.0f ? scaled : -32767.0f;  // NaN, which is reported later, must not reach the conversion
-        scaled = scaled <= 32767.0f ? scaled : 32767.0f;
+        const float scaled = z[k] * inverse;
         const auto rounded = static_cast<int32_t>(scaled + __builtin_copysignf(0.5f, scaled));
         q[k] = static_cast<int16_t>(rounded);
         sum += rounded;
@@ -424,6 +424,7 @@ void pack_block(const Call& c, int64_t block) {
             for (int r = 0; r < W; ++r) {
                 T* z = stage + r * kMaxWidth;
                 bool nonfinite = false;
+                prefetch_row(c.sets[set], i + r + kRowsAhead, begin, end);
                 if (i + r >= rows) {
                     memset(z, 0, sizeof(T) * kMaxWidth);
                     memset(partials + r * kPartials, 0, sizeof(double) * kPartials);
@@ -456,14 +457,13 @@ inline void pack(const Call& c, int64_t block) {
 
 inline void any_row_moments(const Call& c, int set, int64_t row) {
     with_metric(c.metric, [&](auto metric) {
-        if (decltype(metric)::rows == Rows::centered_unit)
-            row_moments<true>(c, set, row);
-        else
-            row_moments<false>(c, set, row);
+        if (decltype(metric)::rows == Rows::centered_unit) row_moments<true>(c, set, row);
+        else row_moments<false>(c, set, row);
     });
 }
 
-// ---- centring ------------------------------------------------------------------------------------------------------------------
+// ---- centring
+// ------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 double sum_of_row(const void* row, int64_t n) {
@@ -481,7 +481,8 @@ void shift_of_row(void* row, int64_t n, double shift, const double* shifts) {
     for (int64_t j = 0; j < n; ++j) k[j] = static_cast<T>(static_cast<double>(k[j]) - (shift + shifts[j]));
 }
 
-// ---- roof -----------------------------------------------------------------------------------------------------------------------
+// ---- roof
+// -----------------------------------------------------------------------------------------------------------------------
 
 // `steps` times the inner step on every sum of a register tile, nothing loaded or stored. Returns how many pair-elements.
 template <class Step, class V>
@@ -517,15 +518,14 @@ int64_t roof(int metric, bool fixed, int64_t steps) {
     int64_t elements = 0;
     with_metric(metric, [&](auto m) {
         using Step = typename decltype(m)::Step;
-        if constexpr (is_l1<Step>)
-            elements = fixed ? roof_of<FixedMaximum, VecI16>(steps) : roof_of<Maximum, V>(steps);
-        else
-            elements = roof_of<Step, V>(steps);
+        if constexpr (is_l1<Step>) elements = fixed ? roof_of<FixedMaximum, VecI16>(steps) : roof_of<Maximum, V>(steps);
+        else elements = roof_of<Step, V>(steps);
     });
     return elements;
 }
 
-// ---- the table ------------------------------------------------------------------------------------------------------------------
+// ---- the table
+// ------------------------------------------------------------------------------------------------------------------
 
 inline Kernels make_kernels(const char* name) {
     Kernels k;

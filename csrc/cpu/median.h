@@ -12,7 +12,7 @@ template <class T>
 struct UpperTriangle {
     const T* data;
     int64_t n;
-    int64_t stride;   // of the full matrix
+    int64_t stride;  // of the full matrix
     bool condensed;
 
     const T* row(int64_t i) const { return condensed ? data + i * (2 * n - i - 1) / 2 - i - 1 : data + i * stride; }

@@ -45,7 +45,8 @@ public:
         context_ = context;
         count_ = count;
         next_.store(0, std::memory_order_relaxed);
-        const uint64_t open = (generation_ += 1) << kGenerationShift | static_cast<uint64_t>(workers) << kWorkersShift | kOpen;
+        const uint64_t open =
+            (generation_ += 1) << kGenerationShift | static_cast<uint64_t>(workers) << kWorkersShift | kOpen;
         {
             std::lock_guard<std::mutex> lock(mutex_);  // so that a worker about to sleep sees the loop or is woken
             state_.store(open, std::memory_order_release);

@@ -19,8 +19,9 @@
 namespace dds {
 namespace {
 
-constexpr int64_t kSlabBytes = 8 << 20;    // packed columns in flight: what a share of the last-level cache holds
+constexpr int64_t kSlabBytes = 8 << 20;     // packed columns in flight: what a share of the last-level cache holds
 constexpr int64_t kBlockBytes = 256 << 10;  // of features read for one block's statistics and packing: half a level-2 cache
+constexpr int64_t kLeastSlab = 512;         // columns: the passes over the partial sums must not outweigh the sums
 constexpr int64_t kMostFixed = 16384;       // columns of a slab whose sums of 2 * 32767 stay within int32
 constexpr int64_t kRowsAtATime = 16;
 
@@ -65,7 +66,11 @@ struct Mode {
 class Computation {
 public:
     Computation(const RdmParams& p, const Kernels& k, Team& team, Mode mode)
-        : p_(p), k_(k), team_(team), mode_(mode), metric_(metric_traits()[static_cast<size_t>(p.metric)]),
+        : p_(p),
+          k_(k),
+          team_(team),
+          mode_(mode),
+          metric_(metric_traits()[static_cast<size_t>(p.metric)]),
           norm_(norm_traits()[static_cast<size_t>(p.norm)]) {
         c_.sets[0] = p.x;
         c_.sets[1] = p.y;
@@ -114,7 +119,8 @@ private:
         c_.raw = metric_.gamma == Gamma::inverse_median && c_.gamma == 0;
     }
 
-    // ---- statistics --------------------------------------------------------------------------------------------------------
+    // ---- statistics
+    // --------------------------------------------------------------------------------------------------------
 
     void normalize() {
         const bool l1 = metric_.step == StepKind::absolute_difference;
@@ -128,6 +134,7 @@ private:
             if (mode_.fixed) c_.column_peak = (column_peak_ = Buffer<double>(features())).get();
             const bool by_channel = norm_.over == Over::images_and_space;
             c_.norm_scale = by_channel ? keep_variance : norm_.over == Over::images ? norm_.scale : no_scale;
+            c_.sample_columns = l1 && !by_channel && norm_.over != Over::images;
             c_.fuse_columns = !by_channel && !row_stage && !mode_.fixed;
             if (!c_.fuse_columns) {
                 team_.for_each((features() + kMaxWidth - 1) / kMaxWidth, [&](int64_t block) {
@@ -149,12 +156,14 @@ private:
     void group_stage() {
         c_.groups = norm_.groups(p_.channels, p_.groups);
         c_.channels_last = p_.channels_last && c_.groups > 1;
-        c_.channels = c_.channels_last ? p_.channels : 1;
+        c_.channels = p_.channels;
+        // at least as many columns as make a loop worth it
+        c_.group_stride = c_.channels_last ? round_up(64, c_.channels) : c_.groups;
         c_.norm_scale = norm_.scale;
         for (int set = 0; set < c_.set_count; ++set) {
             const int64_t rows = c_.sets[set].rows;
-            c_.group_mean[set] = (group_mean_[set] = Buffer<double>(rows * c_.groups)).get();
-            c_.group_scale[set] = (group_scale_[set] = Buffer<double>(rows * c_.groups)).get();
+            c_.group_mean[set] = (group_mean_[set] = Buffer<double>(rows * c_.group_stride)).get();
+            c_.group_scale[set] = (group_scale_[set] = Buffer<double>(rows * c_.group_stride)).get();
             team_.for_each((rows + kRowsAtATime - 1) / kRowsAtATime, [&](int64_t chunk) {
                 Buffer<double> scratch(group_scratch(c_));
                 for (int64_t i = chunk * kRowsAtATime; i < std::min(rows, (chunk + 1) * kRowsAtATime); ++i)
@@ -183,7 +192,7 @@ private:
         }
     }
 
-    // One step of the fixed-point grid: the largest |z| becomes 32767.
+    // One step of the fixed-point grid: the largest |z| becomes 32767. 0 where there is no such grid.
     double fixed_unit() {
         double peak = 0;
         for (int64_t k = 0; k < features(); ++k) peak = std::max(peak, c_.column_peak[k] * c_.column_scale[k]);
@@ -191,13 +200,14 @@ private:
         return c_.unit;
     }
 
-    // ---- sums over the features ----------------------------------------------------------------------------------------------
+    // ---- sums over the features
+    // ----------------------------------------------------------------------------------------------
 
     bool sums() {
         const int64_t number = wide() ? 8 : 4, packed_number = mode_.fixed ? 2 : number;
         const int64_t d = features();
         c_.width = std::clamp<int64_t>(kBlockBytes / (number * c_.padded_rows) / 32 * 32, 32, kMaxWidth);
-        int64_t slab = std::max<int64_t>(kSlabBytes / (packed_number * c_.padded_rows), 2048) / c_.width * c_.width;
+        int64_t slab = std::max<int64_t>(kSlabBytes / (packed_number * c_.padded_rows), kLeastSlab) / c_.width * c_.width;
         if (mode_.fixed) slab = std::min(slab, kMostFixed);
         slab = std::min(round_up(d, 2), slab);
 
@@ -232,9 +242,8 @@ private:
 
     void tiles() {
         if (c_.set_count == 2) {
-            team_.for_each(c_.panels[0] * c_.panels[1], [&](int64_t t) {
-                k_.tile(c_, t % c_.panels[0], c_.panels[0] + t / c_.panels[0]);
-            });
+            team_.for_each(c_.panels[0] * c_.panels[1],
+                           [&](int64_t t) { k_.tile(c_, t % c_.panels[0], c_.panels[0] + t / c_.panels[0]); });
             return;
         }
         team_.for_each(c_.panels[0] * (c_.panels[0] + 1) / 2, [&](int64_t t) {
@@ -255,10 +264,8 @@ private:
             for (int q = 0; q < kPartials; ++q) slab[q] += c_.partial[(b * c_.padded_rows + i) * kPartials + q];
         double* total = totals + i * kPartials;
         for (int q = 0; q < kPartials; ++q) total[q] += slab[q];
-        if (mode_.fixed)
-            static_cast<int32_t*>(c_.row_sum)[i] = static_cast<int32_t>(slab[kSum]);
-        else
-            static_cast<T*>(c_.row_sum)[i] = static_cast<T>(slab[kSum]);
+        if (mode_.fixed) static_cast<int32_t*>(c_.row_sum)[i] = static_cast<int32_t>(slab[kSum]);
+        else static_cast<T*>(c_.row_sum)[i] = static_cast<T>(slab[kSum]);
         static_cast<T*>(c_.coherent)[i] = static_cast<T>(slab[kCoherentSum]);
         const double size = total[kMagnitude];
         static_cast<T*>(c_.inverse_norm)[i] = static_cast<T>(size > 0 ? 1 / std::sqrt(size) : 0);
@@ -297,7 +304,8 @@ private:
         return true;
     }
 
-    // ---- after the sums --------------------------------------------------------------------------------------------------------
+    // ---- after the sums
+    // --------------------------------------------------------------------------------------------------------
 
     static std::vector<int64_t> flagged(const Buffer<uint8_t>& flags, int64_t n) {
         std::vector<int64_t> rows;
@@ -317,10 +325,12 @@ private:
     bool check(RdmStatus& status) {
         if (!c_.check) return true;
         for (int set = 0; set < c_.set_count; ++set)
-            if (fail(status, RdmStatus::nonfinite_input, set == 1, flagged(nonfinite_[set], c_.sets[set].rows))) return false;
+            if (fail(status, RdmStatus::nonfinite_input, set == 1, flagged(nonfinite_[set], c_.sets[set].rows)))
+                return false;
         if (metric_.rows == Rows::centered_unit) {
             for (int set = 0; set < c_.set_count; ++set)
-                if (fail(status, RdmStatus::constant_row, set == 1, flagged(constant_[set], c_.sets[set].rows))) return false;
+                if (fail(status, RdmStatus::constant_row, set == 1, flagged(constant_[set], c_.sets[set].rows)))
+                    return false;
         }
         return !fail(status, RdmStatus::overflow, false, flagged(overflow_, p_.x.rows));
     }

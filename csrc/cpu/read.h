@@ -57,6 +57,19 @@ DDS_INLINE double value_of(double x) { return x; }
 DDS_INLINE float value_of(Half x) { return x.value(); }
 DDS_INLINE float value_of(Bfloat16 x) { return x.value(); }
 
+constexpr int64_t kSample = 16;    // images that tell about where a column lies
+constexpr int64_t kRowsAhead = 4;  // between the prefetch of a row's columns and their use
+
+// Asks for one row's columns ahead of their use: where rows are far apart, every one starts in another page, and the
+// processor's own prefetching starts anew.
+DDS_INLINE void prefetch_row(const Features& f, int64_t row, int64_t begin, int64_t end) {
+    constexpr int kBytes[] = {2, 2, 4, 8};
+    const int bytes = kBytes[static_cast<int>(f.dtype)];
+    if (row >= f.rows || f.col_stride != 1) return;
+    const char* from = static_cast<const char*>(f.data) + (row * f.row_stride + begin) * bytes;
+    for (int64_t b = 0; b < (end - begin) * bytes; b += 64) __builtin_prefetch(from + b);
+}
+
 // body(k, x) for every stored value of one row's columns [begin, end), k from 0; returns whether one is NaN or infinite.
 // `body` may touch element k of any array that does not overlap the features.
 template <class In, class Body>
@@ -101,21 +114,21 @@ bool read_stored(const Features& f, int64_t row, int64_t begin, int64_t end, T* 
     return for_stored(f, row, begin, end, [=](int64_t k, auto x) { to[k] = static_cast<T>(x); });
 }
 
-// to[k - begin] = of_group[group of column k]
-DDS_INLINE void expand_groups(const Call& c, const double* of_group, int64_t begin, int64_t end, double* to) {
-    const int64_t n = end - begin;
-    if (!c.channels_last) {
-        const int64_t length = c.sets[0].cols / c.groups;
-        for (int64_t k = begin; k < end;) {
-            const int64_t g = k / length, stop = (g + 1) * length < end ? (g + 1) * length : end;
-            for (; k < stop; ++k) to[k - begin] = of_group[g];
+// Stage 1 of columns [begin, end) of one row.
+DDS_INLINE void normalize_groups(const Call& c, int set, int64_t row, int64_t begin, int64_t end, double* z) {
+    const double *mean = c.group_mean[set] + row * c.group_stride, *scale = c.group_scale[set] + row * c.group_stride;
+    const int64_t length = c.channels_last ? c.group_stride : c.sets[0].cols / c.groups;
+    for (int64_t k = begin; k < end;) {
+        const int64_t at = k % length, run = length - at < end - k ? length - at : end - k;
+        double* x = z + (k - begin);
+        if (c.channels_last) {
+            for (int64_t i = 0; i < run; ++i) x[i] = (x[i] - mean[at + i]) * scale[at + i];
+        } else {
+            const double m = mean[k / length], s = scale[k / length];
+            for (int64_t i = 0; i < run; ++i) x[i] = (x[i] - m) * s;
         }
-        return;
+        k += run;
     }
-    const int64_t per_group = c.channels / c.groups, period = c.channels < n ? c.channels : n;
-    for (int64_t k = 0; k < period; ++k) to[k] = of_group[(begin + k) % c.channels / per_group];
-    for (int64_t done = period; done < n; done *= 2)
-        memcpy(to + done, to, sizeof(double) * static_cast<size_t>(done < n - done ? done : n - done));
 }
 
 // z of columns [begin, end), at most kMaxWidth of them, after the first one, two or three stages.
@@ -133,12 +146,7 @@ bool read_stages(const Call& c, int set, int64_t row, int64_t begin, int64_t end
     const int64_t n = end - begin;
     double wide[kMaxWidth];
     const bool nonfinite = read_stored(c.sets[set], row, begin, end, wide);
-    if (groups) {
-        double mean[kMaxWidth], scale[kMaxWidth];
-        expand_groups(c, c.group_mean[set] + row * c.groups, begin, end, mean);
-        expand_groups(c, c.group_scale[set] + row * c.groups, begin, end, scale);
-        for (int64_t k = 0; k < n; ++k) wide[k] = (wide[k] - mean[k]) * scale[k];
-    }
+    if (groups) normalize_groups(c, set, row, begin, end, wide);
     if (columns)
         for (int64_t k = 0; k < n; ++k) wide[k] = (wide[k] - column_mean[k]) * column_scale[k];
     if (rows) {
@@ -165,7 +173,7 @@ DDS_INLINE double variance_of(double sum, double squares, double n) {
 // Stage 1: mean and scale of every group of one image.
 inline void group_moments(const Call& c, int set, int64_t row, double* scratch) {
     const int64_t d = c.sets[set].cols, groups = c.groups;
-    double *mean = c.group_mean[set] + row * groups, *scale = c.group_scale[set] + row * groups;
+    double *mean = c.group_mean[set] + row * c.group_stride, *scale = c.group_scale[set] + row * c.group_stride;
     const double per_group = static_cast<double>(d / groups);
     double values[kMaxWidth];
     if (!c.channels_last) {
@@ -188,9 +196,8 @@ inline void group_moments(const Call& c, int set, int64_t row, double* scratch) 
         }
         return;
     }
-    // channels last: one sum per channel, or per several channels' worth of columns where the channels are few, so that
-    // the inner loop is long enough for vectors
-    const int64_t per = c.channels / groups, period = c.channels * (1 + 64 / c.channels);
+    // channels last: one sum for every column of a period, folded into groups at the end
+    const int64_t per = c.channels / groups, period = c.group_stride;
     double *sum = scratch, *squares = sum + period, *shift = squares + period, *first = shift + period;
     for (int64_t g = 0; g < groups; ++g) read_stored(c.sets[set], row, g * per, g * per + 1, first + g);
     for (int64_t p = 0; p < period; ++p) {
@@ -212,21 +219,28 @@ inline void group_moments(const Call& c, int set, int64_t row, double* scratch) 
             m += run;
         }
     }
-    for (int64_t g = 0; g < groups; ++g) mean[g] = scale[g] = 0;
+    double *group_sum = first + groups, *group_squares = group_sum + groups;
+    for (int64_t g = 0; g < groups; ++g) group_sum[g] = group_squares[g] = 0;
     for (int64_t p = 0; p < period; ++p) {
-        mean[p % c.channels / per] += sum[p];
-        scale[p % c.channels / per] += squares[p];
+        group_sum[p % c.channels / per] += sum[p];
+        group_squares[p % c.channels / per] += squares[p];
     }
     for (int64_t g = 0; g < groups; ++g) {
-        scale[g] = c.norm_scale(variance_of(mean[g], scale[g], per_group));
-        mean[g] = first[g] + mean[g] / per_group;
+        group_squares[g] = c.norm_scale(variance_of(group_sum[g], group_squares[g], per_group));
+        group_sum[g] = first[g] + group_sum[g] / per_group;
+    }
+    for (int64_t p = 0; p < period; ++p) {
+        mean[p] = group_sum[p % c.channels / per];
+        scale[p] = group_squares[p % c.channels / per];
     }
 }
 
-// Stage 2: mean and scale of columns [begin, end) over the images of x, and the largest distance from the mean in both sets.
+// Stage 2: mean and scale of columns [begin, end) over the images of x, or over a sample of them, and the largest distance
+// from the mean in both sets.
 inline void column_moments(const Call& c, int64_t begin, int64_t end) {
     double shift[kMaxWidth], sum[kMaxWidth], squares[kMaxWidth], low[kMaxWidth], high[kMaxWidth], z[kMaxWidth];
     const int64_t n = c.sets[0].rows, w = end - begin;
+    const int64_t step = c.sample_columns && n > kSample ? n / kSample : 1;
     read_stages(c, 0, 0, begin, end, 1, shift);
     for (int64_t k = 0; k < w; ++k) sum[k] = squares[k] = 0;
     auto add = [&](int64_t k, auto x) {
@@ -234,7 +248,8 @@ inline void column_moments(const Call& c, int64_t begin, int64_t end) {
         sum[k] += t;
         squares[k] += t * t;
     };
-    for (int64_t i = 1; i < n; ++i) {
+    for (int64_t i = step; i < n; i += step) {
+        prefetch_row(c.sets[0], i + kRowsAhead * step, begin, end);
         if (!c.group_mean[0]) {
             for_stored(c.sets[0], i, begin, end, add);
         } else {
@@ -242,15 +257,17 @@ inline void column_moments(const Call& c, int64_t begin, int64_t end) {
             for (int64_t k = 0; k < w; ++k) add(k, z[k]);
         }
     }
+    const auto count = static_cast<double>((n + step - 1) / step);
     for (int64_t k = 0; k < w; ++k) {
-        c.column_mean[begin + k] = shift[k] + sum[k] / static_cast<double>(n);
-        c.column_scale[begin + k] = c.norm_scale(variance_of(sum[k], squares[k], static_cast<double>(n)));
+        c.column_mean[begin + k] = shift[k] + sum[k] / count;
+        c.column_scale[begin + k] = c.norm_scale(variance_of(sum[k], squares[k], count));
     }
     if (!c.column_peak) return;
     for (int64_t k = 0; k < w; ++k) low[k] = high[k] = shift[k];
+    bool nonfinite = false;
     for (int set = 0; set < c.set_count; ++set) {
         for (int64_t i = 0; i < c.sets[set].rows; ++i) {
-            read_stages(c, set, i, begin, end, 1, z);
+            nonfinite |= read_stages(c, set, i, begin, end, 1, z);
             for (int64_t k = 0; k < w; ++k) {
                 low[k] = z[k] < low[k] ? z[k] : low[k];
                 high[k] = z[k] > high[k] ? z[k] : high[k];
@@ -259,7 +276,7 @@ inline void column_moments(const Call& c, int64_t begin, int64_t end) {
     }
     for (int64_t k = 0; k < w; ++k) {
         const double down = c.column_mean[begin + k] - low[k], up = high[k] - c.column_mean[begin + k];
-        c.column_peak[begin + k] = down > up ? down : up;
+        c.column_peak[begin + k] = nonfinite ? __builtin_inf() : down > up ? down : up;
     }
 }
 

@@ -8,15 +8,19 @@
 #ifndef DDS_ISA
 #define DDS_ISA portable
 #endif
-#define DDS_NAMESPACE_BEGIN namespace dds { inline namespace DDS_ISA {
-#define DDS_NAMESPACE_END } }
+#define DDS_NAMESPACE_BEGIN \
+    namespace dds {         \
+    inline namespace DDS_ISA {
+#define DDS_NAMESPACE_END \
+    }                     \
+    }
 #define DDS_INLINE inline __attribute__((always_inline))
 
 DDS_NAMESPACE_BEGIN
 
 enum class Gamma { unused, inverse_features, inverse_median };  // the default: none, 1/d, 2/median
-enum class Rows { as_is, unit, centered_unit };                  // what is done to a row of z before pairs are formed
-enum class Diagonal { computed, zero, one };                     // of a self-matrix
+enum class Rows { as_is, unit, centered_unit };                 // what is done to a row of z before pairs are formed
+enum class Diagonal { computed, zero, one };                    // of a self-matrix
 
 // For the pairs that are finished in float64, one at a time.
 DDS_INLINE double sqrt(double x) { return __builtin_sqrt(x); }

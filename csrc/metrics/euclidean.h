@@ -14,7 +14,9 @@ struct Euclidean {
     static constexpr bool relative = true;
 
     template <class V>
-    static DDS_INLINE V finish(V sum, const Pair<V>&) { return sqrt(sum); }
+    static DDS_INLINE V finish(V sum, const Pair<V>&) {
+        return sqrt(sum);
+    }
 };
 
 DDS_NAMESPACE_END

@@ -14,7 +14,9 @@ struct Laplacian {
     static constexpr bool relative = false;
 
     template <class V>
-    static DDS_INLINE V finish(V sum, const Pair<V>& pair) { return exp(-(pair.gamma * sum)); }
+    static DDS_INLINE V finish(V sum, const Pair<V>& pair) {
+        return exp(-(pair.gamma * sum));
+    }
 };
 
 DDS_NAMESPACE_END

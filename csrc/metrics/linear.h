@@ -14,7 +14,9 @@ struct Linear {
     static constexpr bool relative = false;
 
     template <class V>
-    static DDS_INLINE V finish(V sum, const Pair<V>&) { return sum; }
+    static DDS_INLINE V finish(V sum, const Pair<V>&) {
+        return sum;
+    }
 };
 
 DDS_NAMESPACE_END

@@ -14,7 +14,9 @@ struct Sqeuclidean {
     static constexpr bool relative = true;
 
     template <class V>
-    static DDS_INLINE V finish(V sum, const Pair<V>&) { return sum; }
+    static DDS_INLINE V finish(V sum, const Pair<V>&) {
+        return sum;
+    }
 };
 
 DDS_NAMESPACE_END

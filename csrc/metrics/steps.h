@@ -8,7 +8,9 @@ DDS_NAMESPACE_BEGIN
 
 struct Dot {
     template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V) { return fma(a, b, sum); }
+    static DDS_INLINE V add(V sum, V a, V b, V) {
+        return fma(a, b, sum);
+    }
 };
 
 // The difference is formed before it is squared: a Gram product |x|^2 + |y|^2 - 2 x.y loses close pairs, and on CPUs
@@ -23,14 +25,18 @@ struct SquaredDifference {
 
 struct AbsoluteDifference {
     template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V one) { return fma(abs(a - b), one, sum); }
+    static DDS_INLINE V add(V sum, V a, V b, V one) {
+        return fma(abs(a - b), one, sum);
+    }
 };
 
 // sum |a - b| = 2 sum max(a, b) - sum a - sum b: one operation a pair less than the difference. Adding through the
 // multiplier (times one) leaves the adders' pipes to the maximum.
 struct Maximum {
     template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V one) { return fma(max(a, b), one, sum); }
+    static DDS_INLINE V add(V sum, V a, V b, V one) {
+        return fma(max(a, b), one, sum);
+    }
 };
 
 DDS_NAMESPACE_END

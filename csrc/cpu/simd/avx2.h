@@ -53,7 +53,9 @@ struct VecI16 {
     VecI16() = default;
     explicit DDS_INLINE VecI16(__m256i x) : v(x) {}
     explicit DDS_INLINE VecI16(int32_t x) : v(_mm256_set1_epi32(x)) {}
-    static DDS_INLINE VecI16 load(const int32_t* p) { return VecI16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+    static DDS_INLINE VecI16 load(const int32_t* p) {
+        return VecI16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
     static DDS_INLINE VecI16 broadcast(const int32_t* p) { return VecI16(*p); }
     DDS_INLINE void store(int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 };
@@ -76,7 +78,9 @@ DDS_INLINE VecF32 abs(VecF32 a) { return VecF32(_mm256_andnot_ps(_mm256_set1_ps(
 DDS_INLINE VecF32 sqrt(VecF32 a) { return VecF32(_mm256_sqrt_ps(a.v)); }
 DDS_INLINE bool any_less(VecF32 a, VecF32 b) { return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)) != 0; }
 DDS_INLINE bool all_less(VecF32 a, VecF32 b) { return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)) == 0xff; }
-DDS_INLINE VecF32 round_to_integer(VecF32 a) { return VecF32(_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+DDS_INLINE VecF32 round_to_integer(VecF32 a) {
+    return VecF32(_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) {
     __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23);
     return VecF32(_mm256_mul_ps(a.v, _mm256_castsi256_ps(exponent)));
@@ -98,9 +102,12 @@ DDS_INLINE VecF64 abs(VecF64 a) { return VecF64(_mm256_andnot_pd(_mm256_set1_pd(
 DDS_INLINE VecF64 sqrt(VecF64 a) { return VecF64(_mm256_sqrt_pd(a.v)); }
 DDS_INLINE bool any_less(VecF64 a, VecF64 b) { return _mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)) != 0; }
 DDS_INLINE bool all_less(VecF64 a, VecF64 b) { return _mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)) == 0xf; }
-DDS_INLINE VecF64 round_to_integer(VecF64 a) { return VecF64(_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+DDS_INLINE VecF64 round_to_integer(VecF64 a) {
+    return VecF64(_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) {
-    __m256i exponent = _mm256_slli_epi64(_mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n.v)), _mm256_set1_epi64x(1023)), 52);
+    __m256i exponent =
+        _mm256_slli_epi64(_mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n.v)), _mm256_set1_epi64x(1023)), 52);
     return VecF64(_mm256_mul_pd(a.v, _mm256_castsi256_pd(exponent)));
 }
 DDS_INLINE VecF64 zero_where_less(VecF64 x, VecF64 bound, VecF64 a) {

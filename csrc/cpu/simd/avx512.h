@@ -91,7 +91,9 @@ DDS_INLINE VecF32 abs(VecF32 a) { return VecF32(_mm512_abs_ps(a.v)); }
 DDS_INLINE VecF32 sqrt(VecF32 a) { return VecF32(_mm512_sqrt_ps(a.v)); }
 DDS_INLINE bool any_less(VecF32 a, VecF32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ) != 0; }
 DDS_INLINE bool all_less(VecF32 a, VecF32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ) == 0xffff; }
-DDS_INLINE VecF32 round_to_integer(VecF32 a) { return VecF32(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+DDS_INLINE VecF32 round_to_integer(VecF32 a) {
+    return VecF32(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) { return VecF32(_mm512_scalef_ps(a.v, n.v)); }
 DDS_INLINE VecF32 zero_where_less(VecF32 x, VecF32 bound, VecF32 a) {
     return VecF32(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, bound.v, _CMP_NLT_UQ), a.v));
@@ -109,7 +111,9 @@ DDS_INLINE VecF64 abs(VecF64 a) { return VecF64(_mm512_abs_pd(a.v)); }
 DDS_INLINE VecF64 sqrt(VecF64 a) { return VecF64(_mm512_sqrt_pd(a.v)); }
 DDS_INLINE bool any_less(VecF64 a, VecF64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ) != 0; }
 DDS_INLINE bool all_less(VecF64 a, VecF64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ) == 0xff; }
-DDS_INLINE VecF64 round_to_integer(VecF64 a) { return VecF64(_mm512_roundscale_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+DDS_INLINE VecF64 round_to_integer(VecF64 a) {
+    return VecF64(_mm512_roundscale_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) { return VecF64(_mm512_scalef_pd(a.v, n.v)); }
 DDS_INLINE VecF64 zero_where_less(VecF64 x, VecF64 bound, VecF64 a) {
     return VecF64(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x.v, bound.v, _CMP_NLT_UQ), a.v));
@@ -132,7 +136,8 @@ DDS_INLINE void VecF32::transpose(VecF32* r) {
     }
     for (int c = 0; c < 4; ++c) {
         __m512 lo01 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x44), hi01 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xee);
-        __m512 lo23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x44), hi23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xee);
+        __m512 lo23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x44),
+               hi23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xee);
         r[c].v = _mm512_shuffle_f32x4(lo01, lo23, 0x88);
         r[4 + c].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
         r[8 + c].v = _mm512_shuffle_f32x4(hi01, hi23, 0x88);

@@ -1,5 +1,5 @@
-// exp(x) for x <= 0 on any vector that offers round_to_integer and scale_by_power_of_2: x = n ln 2 + r, |r| <= ln 2 / 2, and the
-// Taylor series of exp(r), whose remainder is below half a unit in the last place at degree 7 (float32: 5e-9) and 13
+// exp(x) for x <= 0 on any vector that offers round_to_integer and scale_by_power_of_2: x = n ln 2 + r, |r| <= ln 2 / 2, and
+// the Taylor series of exp(r), whose remainder is below half a unit in the last place at degree 7 (float32: 5e-9) and 13
 // (float64: 4e-18).
 #pragma once
 

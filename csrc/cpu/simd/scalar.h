@@ -8,8 +8,8 @@ DDS_NAMESPACE_BEGIN
 template <class Number>
 struct Scalar {
     using T = Number;
-    static constexpr int W = 1;       // lanes
-    static constexpr int rows = 4;    // of a register tile: values broadcast from the first set
+    static constexpr int W = 1;        // lanes
+    static constexpr int rows = 4;     // of a register tile: values broadcast from the first set
     static constexpr int vectors = 4;  // of a register tile: vectors of the second set
     T v;
 
@@ -21,7 +21,9 @@ struct Scalar {
     static DDS_INLINE void transpose(Scalar*) {}
 };
 
-#define DDS_V template <class T> DDS_INLINE
+#define DDS_V          \
+    template <class T> \
+    DDS_INLINE
 DDS_V Scalar<T> operator+(Scalar<T> a, Scalar<T> b) { return Scalar<T>(a.v + b.v); }
 DDS_V Scalar<T> operator-(Scalar<T> a, Scalar<T> b) { return Scalar<T>(a.v - b.v); }
 DDS_V Scalar<T> operator*(Scalar<T> a, Scalar<T> b) { return Scalar<T>(a.v * b.v); }

@@ -22,15 +22,15 @@ struct Features {
 
 // One pairwise matrix. Computed in float64 when x is f64, else in float32; `out` has that type.
 struct RdmParams {
-    Features x;           // (n, d)
-    Features y;           // (m, d), or data == nullptr for the self-matrix of x
-    int metric = 0;       // index into metrics()
-    int norm = 0;         // index into norms()
+    Features x;      // (n, d)
+    Features y;      // (m, d), or data == nullptr for the self-matrix of x
+    int metric = 0;  // index into metrics()
+    int norm = 0;    // index into norms()
     Centering centering = Centering::none;
     int64_t channels = 0;  // C; 0 where no normalisation needs it
     bool channels_last = false;
     int64_t groups = 2;
-    double gamma = 0;  // 0: the metric's default
+    double gamma = 0;        // 0: the metric's default
     bool fast = false;       // fixed-point L1 where its error bound stays below 1e-3
     bool condensed = false;  // the strict upper triangle only, row by row
     bool check = true;       // look for non-finite input and results
