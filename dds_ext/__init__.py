@@ -57,4 +57,10 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 def info() -> dict[str, Any]:
     """What this installation runs: version, instruction set in use and those available, threads, and the CUDA part."""
     isas = _cpu.available_isas()
-    return {"version": __version__, "isa": isa() or isas[-1], "isas": isas, "threads": torch.get_num_threads(), "cuda": None}
+    return {
+        "version": __version__,
+        "isa": isa() or isas[-1],
+        "isas": isas,
+        "threads": torch.get_num_threads(),
+        "cuda": None,
+    }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 
 from dds_ext import _cpu
 
@@ -52,7 +53,7 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
     elif isinstance(x, np.ndarray):
         a = x
     elif hasattr(x, "__dlpack__"):
-        a, like = torch.from_dlpack(x), to_namespace
+        a, like = torch.utils.dlpack.from_dlpack(x), to_namespace
     else:
         try:
             a = np.asarray(x)
@@ -64,7 +65,10 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
         raise TypeError(f"{name} has layout {a.layout}, which is not served: pass {name}.to_dense()")
     dtype = _dtype_name(a)
     if dtype in _CONVERTED:
-        return (a.to(torch.float32) if isinstance(a, torch.Tensor) else a.astype(np.float32)), like
+        # by NumPy: torch's own threads do not survive a fork
+        if isinstance(a, torch.Tensor):
+            return torch.from_numpy(a.numpy().astype(np.float32)), like
+        return a.astype(np.float32), like
     if dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {dtype}, which is not served; use float16, bfloat16, float32 or float64")
     if isinstance(a, np.ndarray) and (not a.dtype.isnative or any(s % a.itemsize for s in a.strides)):
@@ -99,18 +103,22 @@ class Features:
         if self.wide:
             return self
         a = self.array
-        array = a.to(torch.float64) if isinstance(a, torch.Tensor) else a.astype(np.float64)
+        array: torch.Tensor | np.ndarray[Any, Any] = (
+            a.to(torch.float64) if isinstance(a, torch.Tensor) else a.astype(np.float64)
+        )
         return Features(self.name, array, self.like, self.channels)
 
     def describe(self) -> _cpu.Features:
         row_stride, col_stride = _strides(self.array)
-        return _cpu.Features(address(self.array), self.n, self.d, row_stride, col_stride, DTYPES[_dtype_name(self.array)])
+        return _cpu.Features(
+            address(self.array), self.n, self.d, row_stride, col_stride, DTYPES[_dtype_name(self.array)]
+        )
 
-    def empty(self, shape: tuple[int, ...]) -> torch.Tensor | np.ndarray[Any, Any]:
-        """An uninitialised result: of this set's kind, in the type of the computation."""
+    def empty(self, shape: tuple[int, ...], wide: bool = False) -> torch.Tensor | np.ndarray[Any, Any]:
+        """An uninitialised result of this set's kind: float64 where the features are or `wide` is set, else float32."""
         if isinstance(self.array, torch.Tensor):
-            return torch.empty(shape, dtype=torch.float64 if self.wide else torch.float32)
-        return np.empty(shape, np.float64 if self.wide else np.float32)
+            return torch.empty(shape, dtype=torch.float64 if wide or self.wide else torch.float32)
+        return np.empty(shape, np.float64 if wide or self.wide else np.float32)
 
 
 def features(x: Array, name: str, channels: int | None, channels_last: bool) -> Features:

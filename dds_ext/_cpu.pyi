@@ -17,6 +17,7 @@ class RdmParams:
         groups: int,
         gamma: float,
         fast: bool,
+        wide: bool,
         condensed: bool,
         check: bool,
         out: int,

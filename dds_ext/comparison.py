@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import Array, to_float
-from dds_ext.pairwise import CENTERINGS, choose, isa, upper_triangle
+from dds_ext._arrays import DTYPES, Array, Features, address, to_float
+from dds_ext.pairwise import CENTERINGS, Options, Request, choose, isa, upper_triangle
 
 COMPARISONS = ("cosine", "pearson", "spearman", "kendall")
 """Names of the comparisons g."""
 
+Matrices = np.ndarray[Any, Any]
 
-def _square(K: Array, name: str, dimensions: tuple[int, ...]) -> torch.Tensor:
-    """`K` as a contiguous float32 or float64 tensor of square matrices, possibly sharing its memory."""
-    array, _ = to_float(K, name)
-    tensor = array if isinstance(array, torch.Tensor) else torch.tensor(array) if array.dtype.name != "bfloat16" else None
-    if tensor is None:
-        raise TypeError(f"{name} has dtype bfloat16 in NumPy, which is not served for matrices; convert it to float32")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.to(torch.float32)
-    if tensor.ndim not in dimensions or tensor.shape[-1] != tensor.shape[-2]:
+
+def _as_numpy(K: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
+    """`K` as a contiguous float32 or float64 array, possibly sharing its memory, and what restores its kind."""
+    array, like = to_float(K, name)
+    if isinstance(array, torch.Tensor):
+        narrow = array.dtype in (torch.float16, torch.bfloat16)
+        return np.ascontiguousarray((array.float() if narrow else array).numpy()), lambda k: like(torch.from_numpy(k))
+    return np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32), like
+
+
+def _check_square(K: Matrices, name: str, dimensions: tuple[int, ...]) -> None:
+    if K.ndim not in dimensions or K.shape[-1] != K.shape[-2]:
         wanted = " or ".join("(n, n)" if d == 2 else "(s, n, n)" for d in dimensions)
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be {wanted}")
-    return tensor.contiguous()
+        raise ValueError(f"{name} has shape {K.shape}; it must be {wanted}")
 
 
 def center(K: Array, mode: str) -> Array:
@@ -43,7 +49,7 @@ def center(K: Array, mode: str) -> Array:
 
     Raises
     ------
-    ValueError : K is not square or not symmetric (beyond 1e-4 of its largest entry), holds NaN or infinity, or n < 4 with
+    ValueError : K is not square, not symmetric (beyond 1e-4 of its largest entry), holds NaN or infinity, or n < 4 with
         "unbiased".
 
     Equivalent to, for "unbiased"::
@@ -52,66 +58,72 @@ def center(K: Array, mode: str) -> Array:
         (A - (r[:, None] + r[None]) / (n - 2) + T / ((n - 1) * (n - 2))) * (1 - np.eye(n))
     """
     index = choose("mode", mode, CENTERINGS)
-    _, like = to_float(K, "K")
-    matrix = _square(K, "K", (2,))
+    matrix, like = _as_numpy(K, "K")
+    _check_square(matrix, "K", (2,))
     n = matrix.shape[0]
-    if not torch.isfinite(matrix).all():
+    if not np.isfinite(matrix).all():
         raise ValueError("K has NaN or infinity")
-    if n and (matrix - matrix.T).abs().max() > 1e-4 * matrix.abs().max():
+    if n and np.abs(matrix - matrix.T).max() > 1e-4 * np.abs(matrix).max():
         raise ValueError("K is not symmetric; a centring is for the pairwise matrix of one set of images")
     if mode == "unbiased" and n < 4:
         raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
     # the mean of both halves: a matrix that is symmetric only up to rounding becomes exactly so
     result = (matrix + matrix.T) / 2
     if index:
-        _cpu.center(
-            result.data_ptr(), 1, n, 3 if result.dtype == torch.float64 else 2, index, torch.get_num_threads(), isa()
-        )
-    return result if isinstance(K, torch.Tensor) else like(result if hasattr(K, "__array_namespace__") and not hasattr(K, "ctypes") else result.numpy())
+        _cpu.center(address(result), 1, n, DTYPES[result.dtype.name], index, torch.get_num_threads(), isa())
+    return like(result)
 
 
-def vectors(K: torch.Tensor, g: str, names: Sequence[str]) -> torch.Tensor:
-    """What of each of the matrices (s, n, n) enters g, as float64 rows (s, length): of unit length, so that their product is
-    g, or for "kendall" as ranks.
+def condenses(g: str) -> bool:
+    """Whether g compares the entries above the diagonal rather than whole matrices."""
+    return g != "cosine"
 
-    Raises ValueError, naming the matrix, where g is undefined for it.
+
+def scores(
+    a: Matrices, b: Matrices | None, g: str, a_names: Sequence[str], b_names: Sequence[str] = ()
+) -> npt.NDArray[np.float64]:
+    """Compares every row of `a` (s, length) with every row of `b` (t, length), or with every other of `a`, by g.
+
+    Rows are matrices: flattened for "cosine", else their entries above the diagonal. This is itself a pairwise matrix: of
+    the rows' cosines, or correlations, in float64.
     """
-    s, n, _ = K.shape
-    if g != "cosine" and n < 3:
-        raise ValueError(f"{names[0]} has {n} images, fewer than 3 pairs; a correlation needs at least 3 images")
-    values = K.reshape(s, n * n) if g == "cosine" else upper_triangle(K)
-    low, high = torch.aminmax(values, dim=1)
-    for i, name in enumerate(names):
-        if not (torch.isfinite(low[i]) and torch.isfinite(high[i])):
-            raise ValueError(f"{name} has NaN or infinity")
-        if g == "cosine" and low[i] == 0 == high[i]:
-            raise ValueError(f"{name} has zero norm, so that g='cosine' is undefined")
-        if g != "cosine" and low[i] == high[i]:
-            raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
+    sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
+    for rows, names in sets:
+        if condenses(g) and rows.shape[1] < 3:
+            raise ValueError(
+                f"{names[0]} has {rows.shape[1]} pairs, fewer than 3 pairs; g='{g}' needs at least 3 images"
+            )
+        for row, name in zip(rows, names, strict=True):
+            if not np.isfinite(row.sum(dtype=np.float64)) and not np.isfinite(row).all():
+                raise ValueError(f"{name} has NaN or infinity")
+            if g == "cosine" and not row.any():
+                raise ValueError(f"{name} has zero norm, so that g='cosine' is undefined")
+            if g != "cosine" and row.min() == row.max():
+                raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
     if g in ("spearman", "kendall"):
-        ranks = torch.empty(values.shape, dtype=torch.float64)
-        dtype = 3 if values.dtype == torch.float64 else 2
-        _cpu.rank(values.data_ptr(), s, values.shape[1], dtype, ranks.data_ptr(), torch.get_num_threads())
+        ranked = [_ranks(rows) for rows, _ in sets]
         if g == "kendall":
-            return ranks
-        values = ranks
-    values = values.to(torch.float64)
-    if g != "cosine":
-        values = values - values.mean(1, keepdim=True)
-    else:
-        # far from 1 the squares would leave float64's range
-        values = values / torch.maximum(low.abs(), high.abs()).to(torch.float64)[:, None]
-    return values / torch.linalg.vector_norm(values, dim=1, keepdim=True)
+            return _kendall(ranked[0], ranked[-1])
+        a, b = ranked[0], None if b is None else ranked[1]
+    if b is None and len(a) == 1:
+        return np.ones((1, 1))
+    x, y = (None if m is None else Features(name, m, lambda k: k, None) for m, name in ((a, "K1"), (b, "K2")))
+    assert x is not None
+    request = Request(x, y, Options(f="cosine" if g == "cosine" else "pearson"), wide=True)
+    distances = request.compute()
+    return np.asarray(1 - distances, np.float64)
 
 
-def product(a: torch.Tensor, b: torch.Tensor, g: str) -> torch.Tensor:
-    """(s, length) x (t, length) of `vectors` -> (s, t) scores."""
-    if g != "kendall":
-        return (a @ b.T).clamp(-1, 1)
-    out = torch.empty((a.shape[0], b.shape[0]), dtype=torch.float64)
-    _cpu.kendall(
-        a.data_ptr(), a.shape[0], b.data_ptr(), b.shape[0], a.shape[1], out.data_ptr(), torch.get_num_threads()
-    )
+def _ranks(rows: Matrices) -> npt.NDArray[np.float64]:
+    ranks = np.empty(rows.shape)
+    s, length = rows.shape
+    _cpu.rank(address(rows), s, length, DTYPES[rows.dtype.name], address(ranks), torch.get_num_threads())
+    return ranks
+
+
+def _kendall(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    out = np.empty((len(a), len(b)))
+    _cpu.kendall(address(a), len(a), address(b), len(b), a.shape[1], address(out), torch.get_num_threads())
     return out
 
 
@@ -138,17 +150,17 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
         scipy.stats.spearmanr(K1[i, j], K2[i, j]).statistic
     """
     choose("g", g, COMPARISONS)
-    stacks = []
-    for K, name in ((K1, "K1"), (K2, "K2")):
-        stack = _square(K, name, (2, 3))
-        names = [name] if stack.ndim == 2 else [f"{name}[{i}]" for i in range(len(stack))]
-        stacks.append((stack.reshape(-1, *stack.shape[-2:]), names, stack.ndim))
-    (a, a_names, a_dim), (b, b_names, b_dim) = stacks
-    if a_dim != b_dim:
+    (a, like), (b, _) = _as_numpy(K1, "K1"), _as_numpy(K2, "K2")
+    for K, name in ((a, "K1"), (b, "K2")):
+        _check_square(K, name, (2, 3))
+    if a.ndim != b.ndim:
         raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"different numbers of images: K1 has {a.shape[1]}, K2 has {b.shape[1]}")
-    scores = product(vectors(a, g, a_names), vectors(b, g, b_names), g)
-    if a_dim == 2:
-        return scores.item()
-    return scores if isinstance(K1, torch.Tensor) else scores.numpy()
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"different numbers of images: K1 has {a.shape[-1]}, K2 has {b.shape[-1]}")
+    rows, names = [], []
+    for K, name in ((a, "K1"), (b, "K2")):
+        stack = K.reshape(-1, *K.shape[-2:])
+        rows.append(upper_triangle(stack) if condenses(g) else stack.reshape(len(stack), -1))
+        names.append([name] if K.ndim == 2 else [f"{name}[{i}]" for i in range(len(stack))])
+    result = scores(rows[0], rows[1], g, names[0], names[1])
+    return float(result[0, 0]) if a.ndim == 2 else like(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from dds_ext._arrays import Array, Features, features
-from dds_ext.comparison import COMPARISONS, product, vectors
+from dds_ext.comparison import COMPARISONS, condenses, scores
 from dds_ext.pairwise import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose, compute
 
 Models = Mapping[str, Array] | Sequence[Array]
@@ -23,8 +23,6 @@ MEASURES: dict[str, dict[str, str]] = {
     "cka-rbf": {"normalize": "none", "f": "rbf", "center": "double", "g": "cosine"},
 }
 """Options of `similarity` by the name of a measure."""
-
-_IN_FLIGHT = 64 << 20  # bytes of matrices that may wait to be compared
 
 
 def _models(models: Models, role: str, options: Options) -> list[Features]:
@@ -48,27 +46,24 @@ def _check_same_n(models: Sequence[Features]) -> None:
             )
 
 
-def _batches(models: Sequence[Features]) -> Iterator[Sequence[Features]]:
-    bytes_each = models[0].n ** 2 * 8
-    at_once = max(torch.get_num_threads(), _IN_FLIGHT // bytes_each)
-    for start in range(0, len(models), at_once):
-        yield models[start : start + at_once]
+def _matrices(models: Sequence[Features], options: Options, g: str) -> np.ndarray[Any, Any]:
+    """(len(models), length): the matrix of every model, as `scores` takes them."""
+    if any(x.wide for x in models):
+        models = [x.widened() for x in models]
+    n = models[0].n
+    shape = (n * (n - 1) // 2,) if condenses(g) else (n, n)
+    stack = np.empty((len(models), *shape), np.float64 if models[0].wide else np.float32)
+    compute([Request(x, None, options, condenses(g), out=out) for x, out in zip(models, stack, strict=True)])
+    return stack.reshape(len(models), -1)
 
 
-def _model_vectors(models: Sequence[Features], options: Options, g: str) -> torch.Tensor:
-    """(len(models), length): what of each model's matrix enters g."""
-    rows = []
-    for batch in _batches(models):
-        matrices = compute([Request(x, None, options) for x in batch])
-        for x, matrix in zip(batch, matrices, strict=True):
-            rows.append(vectors(torch.as_tensor(matrix)[None], g, [f"the matrix of {x.name}"]))
-    return torch.cat(rows)
-
-
-def _scores(sources: list[Features], targets: list[Features] | None, options: Options, g: str) -> npt.NDArray[np.float64]:
-    a = _model_vectors(sources, options, g)
-    b = a if targets is None else _model_vectors(targets, options, g)
-    return product(a, b, g).numpy()
+def _scores(
+    sources: list[Features], targets: list[Features] | None, options: Options, g: str
+) -> npt.NDArray[np.float64]:
+    a = _matrices(sources, options, g)
+    b = None if targets is None else _matrices(targets, options, g)
+    names = [[f"the matrix of {x.name}" for x in models] for models in (sources, targets or [])]
+    return scores(a, b, g, *names)
 
 
 def similarity(
@@ -80,7 +75,7 @@ def similarity(
     g: str = "cosine",
     **options: Any,
 ) -> float:
-    """Similarity of two representations of the same n images: duality diagram similarity (Dwivedi et al., ECCV 2020, eq. 3).
+    """Similarity of two representations of the same n images, in general form (Dwivedi et al., ECCV 2020, section 3).
 
     Parameters
     ----------
@@ -180,8 +175,9 @@ def grid(
 
 
 def dds(X: Array, Y: Array, **options: Any) -> float:
-    """Duality diagram similarity as its authors recommend it (ECCV 2020, section 5): z-scored features, Laplacian kernel,
-    U-centring, cosine.
+    """Duality diagram similarity as its authors recommend it (ECCV 2020): z-scored features, Laplacian kernel, U-centring.
+
+    The comparison is the cosine of the centred matrices.
 
     Equivalent to ``similarity(X, Y, "laplacian", "zscore", "unbiased", "cosine")``.
     """
@@ -189,8 +185,9 @@ def dds(X: Array, Y: Array, **options: Any) -> float:
 
 
 def rsa(X: Array, Y: Array, **options: Any) -> float:
-    """Representational similarity analysis as in Dwivedi & Roig (CVPR 2019): features centred over the images, 1 - Pearson,
-    Spearman of the entries above the diagonal.
+    """Representational similarity analysis as in Dwivedi & Roig (CVPR 2019).
+
+    Features centred over the images, 1 - Pearson, then Spearman of the entries above the diagonal.
 
     rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``.
 

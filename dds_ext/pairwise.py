@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import Array, Features, address, features, rows_text
+from dds_ext._arrays import DTYPES, Array, Features, address, features, rows_text
 
 _METRICS = {name: (index, uses_gamma) for index, (name, uses_gamma) in enumerate(_cpu.metrics())}
 _NORMS = {name: (index, needs_channels) for index, (name, needs_channels) in enumerate(_cpu.norms())}
@@ -28,7 +28,12 @@ PRECISIONS = ("default", "fast")
 
 def isa() -> str | None:
     """The instruction set that DDS_EXT_ISA asks for."""
-    return os.environ.get("DDS_EXT_ISA") or None
+    name = os.environ.get("DDS_EXT_ISA")
+    if not name:
+        return None
+    if name not in _cpu.available_isas():
+        raise ValueError(f"DDS_EXT_ISA={name} is not available here; choose from {', '.join(_cpu.available_isas())}")
+    return name
 
 
 def choose(argument: str, value: object, among: Sequence[str]) -> int:
@@ -85,6 +90,8 @@ class Request:
     y: Features | None
     options: Options
     condensed: bool = False
+    wide: bool = False
+    """Compute in float64, with a float64 result, whatever the features' type."""
     out: torch.Tensor | np.ndarray[Any, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -108,12 +115,14 @@ class Request:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the result."""
         n = self.x.n
         if self.y is not None:
             return (n, self.y.n)
         return (n * (n - 1) // 2,) if self.condensed else (n, n)
 
     def parameters(self, out: torch.Tensor | np.ndarray[Any, Any]) -> _cpu.RdmParams:
+        """What the kernels are told."""
         o = self.options
         return _cpu.RdmParams(
             x=self.x.describe(),
@@ -126,12 +135,39 @@ class Request:
             groups=o.groups,
             gamma=o.gamma or 0.0,
             fast=o.precision == "fast",
-            condensed=self.condensed and o.center == "none",  # a centring needs the whole matrix
+            wide=self.wide,
+            condensed=self.condensed and not self._through_full,
             check=o.check_finite,
             out=address(out),
         )
 
+    @property
+    def _through_full(self) -> bool:  # a centring needs the whole matrix
+        return self.condensed and self.options.center != "none"
+
+    def target(self) -> torch.Tensor | np.ndarray[Any, Any]:
+        """Where the kernels write."""
+        if self._through_full:
+            return self.x.empty((self.x.n, self.x.n), self.wide)
+        return self.x.empty(self.shape, self.wide) if self.out is None else self.out
+
+    def result(self, target: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor | np.ndarray[Any, Any]:
+        """The result, once the kernels have written."""
+        if not self._through_full:
+            return target
+        triangle = upper_triangle(np.asarray(target)[None])[0]
+        condensed = torch.from_numpy(triangle) if isinstance(target, torch.Tensor) else triangle
+        if self.out is None:
+            return condensed
+        self.out[...] = condensed
+        return self.out
+
+    def compute(self) -> Any:
+        """This matrix alone."""
+        return compute([self])[0]
+
     def raise_for(self, status: _cpu.RdmStatus) -> None:
+        """Says what the kernels found wrong, in the user's terms."""
         if status.code == _cpu.Code.ok:
             return
         name = self.y.name if status.in_y and self.y is not None else self.x.name
@@ -148,7 +184,9 @@ class Request:
         if status.code == _cpu.Code.overflow:
             dtype = "float64" if self.x.wide else "float32"
             raise ValueError(f"f='{self.options.f}' overflows {dtype} for {rows} of {name}; scale the features down")
-        raise ValueError(f"the median squared distance of {name} is 0, so that f='rbf' has no default gamma; give gamma=")
+        raise ValueError(
+            f"the median squared distance of {name} is 0, so that f='rbf' has no default gamma; give gamma="
+        )
 
 
 def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any, Any]:
@@ -158,30 +196,25 @@ def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any
         request.x.array, torch.Tensor
     ):
         raise TypeError(f"out must be of the kind of X, got {type(out).__name__}")
-    contiguous = out.is_contiguous() if isinstance(out, torch.Tensor) else out.flags.c_contiguous and out.flags.writeable
-    if tuple(out.shape) != shape or str(out.dtype).removeprefix("torch.") != dtype or not contiguous:
-        raise ValueError(f"out must be a contiguous, writable {dtype} array of shape {shape}, got {out.dtype} {tuple(out.shape)}")
+    if str(out.dtype).removeprefix("torch.") != dtype:
+        raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
+    contiguous = (
+        out.is_contiguous() if isinstance(out, torch.Tensor) else out.flags.c_contiguous and out.flags.writeable
+    )
+    if tuple(out.shape) != shape or not contiguous:
+        raise ValueError(f"out must be contiguous, writable and of shape {shape}, got shape {tuple(out.shape)}")
     return out
 
 
 def compute(requests: Sequence[Request]) -> list[torch.Tensor | np.ndarray[Any, Any]]:
     """All the matrices, sharing the threads between them."""
-    results: list[torch.Tensor | np.ndarray[Any, Any]] = []
-    for r in requests:
-        if r.condensed and r.options.center != "none":
-            results.append(r.x.empty((r.x.n, r.x.n)))
-        else:
-            results.append(r.x.empty(r.shape) if r.out is None else r.out)
-    statuses = _cpu.rdm([r.parameters(k) for r, k in zip(requests, results, strict=True)], torch.get_num_threads(), isa())
-    for i, (r, status) in enumerate(zip(requests, statuses, strict=True)):
+    outs = [r.target() for r in requests]
+    statuses = _cpu.rdm(
+        [r.parameters(out) for r, out in zip(requests, outs, strict=True)], torch.get_num_threads(), isa()
+    )
+    for r, status in zip(requests, statuses, strict=True):
         r.raise_for(status)
-        if r.condensed and r.options.center != "none":
-            triangle = upper_triangle(torch.as_tensor(results[i])[None])[0]
-            condensed = triangle if isinstance(results[i], torch.Tensor) else triangle.numpy()
-            if r.out is not None:
-                r.out[...] = condensed
-            results[i] = condensed if r.out is None else r.out
-    return results
+    return [r.result(out) for r, out in zip(requests, outs, strict=True)]
 
 
 def rdm(
@@ -218,9 +251,9 @@ def rdm(
     channels : C, how 2-D features unflatten: (C, *spatial), or (*spatial, C) with `channels_last`.
     groups : number of groups of channels for "group".
     precision : "fast" lets "laplacian" and "manhattan" use features rounded to a common int16 grid of step
-        u = max |z| / 32767, z the normalised features less their mean over the images. With r the largest sum of |rounding|
-        of a row (r <= d u / 2), a distance is off by at most 2 r and a laplacian kernel value by 2 gamma r; where
-        that bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
+        u = max |z| / 32767, z the normalised features less a typical value of each. With r the largest sum of |rounding| of
+        a row (r <= d u / 2), a distance is off by at most 2 r and a laplacian kernel value by 2 gamma r; where that
+        bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
     condensed : return the n (n - 1) / 2 entries above the diagonal, as scipy.spatial.distance.squareform orders them.
     check_finite : look for NaN and infinity in the input and the sums. Without it such rows give NaN, and rows
         without variance are at pearson distance 1.
@@ -233,8 +266,8 @@ def rdm(
 
     Raises
     ------
-    ValueError : NaN or infinity in X or Y, n < 2 (n < 4 with "unbiased"), d = 0, a constant row under "pearson", a median
-        distance of 0, sums that overflow, channels that are missing or do not divide, gamma <= 0, an unknown name.
+    ValueError : NaN or infinity in X or Y, n < 2 (n < 4 with "unbiased"), d = 0, a constant row under "pearson", a
+        median distance of 0, sums that overflow, channels that are missing or do not divide, gamma <= 0, an unknown name.
     TypeError : a dtype, device or kind of object that is not served.
 
     Equivalent to, for f="laplacian", normalize="zscore", center="double"::
@@ -250,15 +283,15 @@ def rdm(
     request = Request(x, y, options, condensed)
     if out is not None:
         request.out = _checked_out(request, out)
-    (result,) = compute([request])
+    result = request.compute()
     return out if out is not None else x.like(result)
 
 
-def upper_triangle(K: torch.Tensor) -> torch.Tensor:
+def upper_triangle(K: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Strict upper triangles of contiguous matrices, (s, n, n) -> (s, n (n - 1) / 2), row by row."""
     s, n, _ = K.shape
-    out = torch.empty((s, n * (n - 1) // 2), dtype=K.dtype)
-    _cpu.condense(K.data_ptr(), s, n, 3 if K.dtype == torch.float64 else 2, out.data_ptr(), torch.get_num_threads())
+    out = np.empty((s, n * (n - 1) // 2), K.dtype)
+    _cpu.condense(address(K), s, n, DTYPES[K.dtype.name], address(out), torch.get_num_threads())
     return out
 
 
@@ -271,7 +304,7 @@ def laplacian_rdm(X: Array, gamma: float | None = None, **options: Any) -> Array
 
 
 def rbf_rdm(X: Array, gamma: float | None = None, **options: Any) -> Array:
-    """Gaussian kernel matrix exp(-gamma |x - y|_2^2), gamma 2 / (median squared distance) by default; options as for `rdm`.
+    """Gaussian kernel matrix exp(-gamma |x - y|_2^2), gamma 2 / median squared distance by default; options as for `rdm`.
 
     Equivalent to ``D = scipy.spatial.distance.cdist(X, X, "sqeuclidean"); np.exp(-(2 / np.median(D)) * D)``.
     """

@@ -32,8 +32,9 @@ struct Call {
     double* column_mean;
     double* column_scale;
     double* column_peak;           // (cols) the largest distance from column_mean, where wanted
-    double (*norm_scale)(double);  // from a variance, for the fused statistics
-    bool sample_columns;           // about where the columns lie is enough: some images serve
+    double (*norm_scale)(double);  // from a variance
+    bool moments;                  // the normalisation asks for the columns' means and variances
+    bool locate;                   // differences cancel the mean: column_mean is whatever keeps most images' z small
     bool fuse_columns;             // pack() computes the column statistics of its own block first
     // stage 3: one mean and scale per row, (rows) each
     double* row_mean[2];
@@ -54,6 +55,7 @@ struct Call {
     void* inverse_norm;  // 1 / |z|
 
     int metric;
+    bool wide;  // computes and results in float64, else float32
     bool first_slab, last_slab;
     bool raw;  // stop before the metric's finish: a later pass applies it
     double gamma;
@@ -64,10 +66,10 @@ struct Call {
     bool check;
     uint8_t* nonfinite[2];  // per row: NaN or infinity among the features
     uint8_t* constant[2];   // per row: all z equal
-    uint8_t* overflow;      // per row of x: a sum that is not finite
+    uint8_t* overflow[2];   // per row: a sum that is not finite
 };
 
-// Per row: of z; sizes of coherent sums (fixed point: rounding residuals); of |z| under L1, of z^2 else.
+// Per row: of z under L1, of |z| else; sizes of coherent sums (fixed point: rounding residuals); of |z| under L1, of z^2 else.
 enum Partial { kSum, kCoherentSum, kMagnitude, kPartials };
 
 struct Kernels {
@@ -75,6 +77,8 @@ struct Kernels {
     // statistics
     void (*group_moments)(const Call&, int set, int64_t row, double* scratch);
     void (*column_moments)(const Call&, int64_t begin, int64_t end);
+    void (*column_location)(const Call&, int64_t begin, int64_t end);
+    void (*column_peak)(const Call&, int64_t begin, int64_t end);
     void (*row_moments)(const Call&, int set, int64_t row);
     // block of columns -> packed panels
     void (*pack)(const Call&, int64_t block);

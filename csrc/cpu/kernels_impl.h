@@ -8,7 +8,7 @@
 
 DDS_NAMESPACE_BEGIN
 
-constexpr int64_t kDepth = 256;  // columns summed in registers before the sums are put aside
+constexpr int64_t kDepth = 128;  // columns summed in registers before the sums are put aside
 
 template <class T>
 struct VecOf;
@@ -25,6 +25,10 @@ template <class Step>
 constexpr bool is_l1 = false;
 template <>
 constexpr bool is_l1<AbsoluteDifference> = true;
+template <class Step>
+constexpr bool is_dot = false;
+template <>
+constexpr bool is_dot<Dot> = true;
 
 struct FixedMaximum {
     static DDS_INLINE VecI16 add(VecI16 sum, VecI16 a, VecI16 b, VecI16 ones) { return add_maxima(sum, a, b, ones); }
@@ -127,7 +131,7 @@ void tile_sums(const Call& c, const Tile& t, int begin, int end, typename V::T* 
     }
 }
 
-// ---- from the sums of maxima to distances --------------------------------------------------------------------------------
+// ---- from the sums of maxima to distances ----
 
 // The maxima's partial sums are about as large as s plus the coherent sums of both rows, and so is their rounding error;
 // where those outweigh s itself by this factor the differences are summed instead. At 1.5 the error that is let through
@@ -177,21 +181,38 @@ void distances_from_fixed(const Call& c, const Tile& t, const int32_t* maxima, f
 // ---- finishing
 // -------------------------------------------------------------------------------------------------------------
 
-// The pair's sum in float64, straight from the features.
+// The pair's sum in float64, straight from the features: the differences are formed before anything is rounded.
 template <class Step>
 double exact_sum(const Call& c, int64_t i, int j_set, int64_t j) {
     double a[kMaxWidth], b[kMaxWidth], sum = 0;
     for (int64_t k = 0; k < c.sets[0].cols; k += kMaxWidth) {
         const int64_t end = k + kMaxWidth < c.sets[0].cols ? k + kMaxWidth : c.sets[0].cols;
-        read_row(c, 0, i, k, end, a);
-        read_row(c, j_set, j, k, end, b);
+        read_stages(c, 0, i, k, end, 1, a);
+        read_stages(c, j_set, j, k, end, 1, b);
+        for (int64_t m = 0; m < end - k; ++m) a[m] -= b[m];
+        if (c.column_scale)
+            for (int64_t m = 0; m < end - k; ++m) a[m] *= c.column_scale[k + m];
 #pragma omp simd reduction(+ : sum)
-        for (int64_t m = 0; m < end - k; ++m) {
-            double d = a[m] - b[m];
-            sum += is_l1<Step> ? __builtin_fabs(d) : d * d;
-        }
+        for (int64_t m = 0; m < end - k; ++m) sum += is_l1<Step> ? __builtin_fabs(a[m]) : a[m] * a[m];
     }
     return sum;
+}
+
+// Pairs so close that the rounding of their z shows are summed again.
+template <class Step, class T>
+void recompute_near(const Call& c, const Tile& t, int r, int cols, T* s) {
+    using V = typename VecOf<T>::V;
+    const T* near = static_cast<const T*>(c.near_);
+    const T *near_i = near + t.i_panel * kPanel, *near_j = near + t.j_panel * kPanel;
+    bool any = false;
+    for (int j = 0; j < cols; j += V::W) any |= any_less(V::load(s + j), V(near_i[r]) + V::load(near_j + j));
+    if (!any) return;
+    const int j_set = t.j_panel >= c.panels[0] ? 1 : 0;
+    const int64_t i = t.i_panel * kPanel + r, j0 = (t.j_panel - (j_set ? c.panels[0] : 0)) * kPanel;
+    for (int j = 0; j < cols; ++j) {
+        if (!(s[j] < near_i[r] + near_j[j]) || (t.diagonal && j == r)) continue;
+        s[j] = static_cast<T>(exact_sum<Step>(c, i, j_set, j0 + j));
+    }
 }
 
 // Where entry (i, j) of the result stands, and for a matrix of one set (j, i) as well.
@@ -210,31 +231,14 @@ struct Output {
 template <class Metric, class T>
 void finish_row_of_tile(const Call& c, const Tile& t, int r, int cols, T* s) {
     using V = typename VecOf<T>::V;
-    const int j_set = t.j_panel >= c.panels[0] ? 1 : 0;
     const T* inverse_norm = static_cast<const T*>(c.inverse_norm);
     const T *norm_i = inverse_norm + t.i_panel * kPanel, *norm_j = inverse_norm + t.j_panel * kPanel;
-    int near[kPanel], near_count = 0;
-    if constexpr (Metric::relative) {
-        const T* near_ = static_cast<const T*>(c.near_);
-        const T *near_i = near_ + t.i_panel * kPanel, *near_j = near_ + t.j_panel * kPanel;
-        bool any = false;
-        for (int j = 0; j < cols; j += V::W) any |= any_less(V::load(s + j), V(near_i[r]) + V::load(near_j + j));
-        for (int j = 0; any && j < cols; ++j)
-            if (s[j] < near_i[r] + near_j[j] && !(t.diagonal && j == r)) near[near_count++] = j;
-    }
     Pair<V> pair;
     pair.gamma = V(static_cast<T>(c.gamma));
     pair.inverse_norm_i = V(norm_i[r]);
     for (int j = 0; j < cols; j += V::W) {
         pair.inverse_norm_j = V::load(norm_j + j);
         Metric::finish(V::load(s + j), pair).store(s + j);
-    }
-    if constexpr (Metric::relative) {
-        const int64_t i = t.i_panel * kPanel + r, j0 = (t.j_panel - (j_set ? c.panels[0] : 0)) * kPanel;
-        for (int m = 0; m < near_count; ++m) {
-            double sum = exact_sum<typename Metric::Step>(c, i, j_set, j0 + near[m]);
-            s[near[m]] = static_cast<T>(Metric::finish(sum, Pair<double>{}));
-        }
     }
     if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = Metric::diagonal == Diagonal::one ? 1 : 0;
 }
@@ -259,7 +263,8 @@ void finish_tile(const Call& c, const Tile& t, T* sums) {
         }
         if (c.last_slab) {
             if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = 0;
-            if (c.check && any_nonfinite(s, cols)) __atomic_store_n(c.overflow + i0 + r, 1, __ATOMIC_RELAXED);
+            if (any_nonfinite(s, cols)) __atomic_store_n(c.overflow[0] + i0 + r, 1, __ATOMIC_RELAXED);
+            if constexpr (!is_dot<typename Metric::Step>) recompute_near<typename Metric::Step>(c, t, r, cols, s);
             if (!c.raw) finish_row_of_tile<Metric>(c, t, r, cols, s);
         }
         if (c.condensed) continue;
@@ -306,7 +311,7 @@ inline void tile(const Call& c, int64_t i_panel, int64_t j_panel) {
     t.cols = static_cast<int>(cols < kPanel ? cols : kPanel);
     t.diagonal = i_panel == j_panel;
     with_metric(c.metric, [&](auto metric) {
-        if (c.sets[0].dtype == Dtype::f64) tile_of<decltype(metric), double>(c, t);
+        if (c.wide) tile_of<decltype(metric), double>(c, t);
         else tile_of<decltype(metric), float>(c, t);
     });
 }
@@ -330,7 +335,7 @@ void finish_raw_row(const Call& c, int64_t i) {
 }
 
 inline void finish_row(const Call& c, int64_t i) {
-    c.sets[0].dtype == Dtype::f64 ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i);
+    c.wide ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i);
 }
 
 // ---- packing
@@ -352,10 +357,10 @@ void transpose_into(const typename V::T* stage, int64_t width, typename V::T* to
         for (int j = 0; j < columns; ++j) v[j].store(to + (k + j) * kPanel);
         for (int j = columns; j < W; ++j) v[j] = V(0);
         for (int j = 0; j < W; ++j) {
-            if (l1) run = run + v[j];
+            run = run + (l1 ? v[j] : abs(v[j]));
             magnitude = l1 ? magnitude + abs(v[j]) : fma(v[j], v[j], magnitude);
         }
-        if (l1 && ((k + W) % kCoherent == 0 || k + W >= width)) {
+        if ((k + W) % kCoherent == 0 || k + W >= width) {
             total = total + run;
             coherent = coherent + abs(run);
             run = V(0);
@@ -408,7 +413,8 @@ void pack_block(const Call& c, int64_t block) {
     constexpr int W = V::W;
     const int64_t begin = c.slab_begin + block * c.width;
     const int64_t end = begin + c.width < c.slab_end ? begin + c.width : c.slab_end, width = end - begin;
-    if (c.fuse_columns) column_moments(c, begin, end);
+    if (c.fuse_columns && c.moments) column_moments(c, begin, end);
+    if (c.fuse_columns && c.locate) column_location(c, begin, end);
     bool l1 = false;
     with_metric(c.metric, [&](auto metric) { l1 = is_l1<typename decltype(metric)::Step>; });
 
@@ -452,14 +458,7 @@ void pack_block(const Call& c, int64_t block) {
 }
 
 inline void pack(const Call& c, int64_t block) {
-    c.sets[0].dtype == Dtype::f64 ? pack_block<double>(c, block) : pack_block<float>(c, block);
-}
-
-inline void any_row_moments(const Call& c, int set, int64_t row) {
-    with_metric(c.metric, [&](auto metric) {
-        if (decltype(metric)::rows == Rows::centered_unit) row_moments<true>(c, set, row);
-        else row_moments<false>(c, set, row);
-    });
+    c.wide ? pack_block<double>(c, block) : pack_block<float>(c, block);
 }
 
 // ---- centring
@@ -532,7 +531,9 @@ inline Kernels make_kernels(const char* name) {
     k.name = name;
     k.group_moments = group_moments;
     k.column_moments = column_moments;
-    k.row_moments = any_row_moments;
+    k.column_location = column_location;
+    k.column_peak = column_peak;
+    k.row_moments = row_moments;
     k.pack = pack;
     k.tile = tile;
     k.finish_row = finish_row;

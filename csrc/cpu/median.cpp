@@ -1,8 +1,10 @@
 #include "cpu/median.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace dds {
@@ -23,24 +25,30 @@ template <class T>
 std::pair<T, T> order_statistics(const UpperTriangle<T>& k, int64_t first, int64_t last, Team& team) {
     std::mutex mutex;
     T low = std::numeric_limits<T>::max(), high = 0;
+    bool finite = true;
     for_row_runs(team, k.n, [&](int64_t begin, int64_t end) {
         T run_low = std::numeric_limits<T>::max(), run_high = 0;
+        bool run_finite = true;
         for (int64_t i = begin; i < end; ++i) {
             const T* row = k.row(i);
             for (int64_t j = i + 1; j < k.n; ++j) {
                 run_low = std::min(run_low, row[j]);
                 run_high = std::max(run_high, row[j]);
+                run_finite &= std::abs(row[j]) <= std::numeric_limits<T>::max();
             }
         }
         std::lock_guard<std::mutex> lock(mutex);
+        finite &= run_finite;
         low = std::min(low, run_low);
         high = std::max(high, run_high);
     });
-    if (!(low < high)) return {low, low};
+    constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+    if (!finite) return {nan, nan};
+    if (low == high) return {low, low};
 
     // monotonic in x, whatever its rounding: equal numbers share a bin, and bins are in order
-    const T scale = static_cast<T>(kBins - 1) / (high - low);
-    auto bin_of = [low, scale](T x) { return static_cast<int>((x - low) * scale); };
+    const double least = static_cast<double>(low), range = static_cast<double>(high) - least;
+    auto bin_of = [least, range](T x) { return static_cast<int>((static_cast<double>(x) - least) / range * kBins); };
     std::vector<int64_t> counts(kBins + 1);
     for_row_runs(team, k.n, [&](int64_t begin, int64_t end) {
         std::vector<int32_t> run(kBins + 1);

@@ -15,6 +15,7 @@
 #include "cpu/pool.h"
 #include "cpu/registry.h"
 #include "dds/dds.h"
+#include "norms/center.h"
 
 namespace dds {
 namespace {
@@ -25,10 +26,10 @@ constexpr int64_t kLeastSlab = 512;         // columns: the passes over the part
 constexpr int64_t kMostFixed = 16384;       // columns of a slab whose sums of 2 * 32767 stay within int32
 constexpr int64_t kRowsAtATime = 16;
 
-// One of these errors in z relative to the sum is what the rounding of z to float32 (2^-24 of |z|) makes of a pair whose
-// distance is this share of the rows' size, for a result good to 1e-5: 6e-8 / 1e-5, and twice its square for squares.
+// A pair's sum is off by the rounding of its z: by at most 2^-24 (|z_i|_1 + |z_j|_1) under L1, and relative to its root by
+// 2^-23 of the root of |z_i|^2 + |z_j|^2 else. Where that may exceed 1e-5 of the sum, it is summed again in float64.
 constexpr double kNearAbsolute = 6e-3;
-constexpr double kNearSquared = 7.2e-5;
+constexpr double kNearSquared = 1.5e-4;
 constexpr double kWorstFixedError = 1e-3;
 
 struct Free {
@@ -55,12 +56,12 @@ private:
 int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 double keep_variance(double variance) { return variance; }
-double no_scale(double) { return 1; }
 
-// How a call is carried out where the plain way would not do.
-struct Mode {
-    bool fixed;      // int16 features
-    bool unit_rows;  // scale every row to length 1 before forming products, which would leave float32's range
+// How a call is carried out.
+enum class Mode {
+    plain,
+    fixed,  // int16 features
+    wide,   // in float64, although the features may not be
 };
 
 class Computation {
@@ -76,6 +77,7 @@ public:
         c_.sets[1] = p.y;
         c_.set_count = p.y.data ? 2 : 1;
         c_.metric = p.metric;
+        c_.wide = mode == Mode::wide || p.x.dtype == Dtype::f64;
         c_.gamma = p.gamma;
         c_.out = p.out;
         c_.out_stride = p.y.data ? p.y.rows : p.x.rows;
@@ -86,25 +88,34 @@ public:
             c_.panels[set] = (rows + kPanel - 1) / kPanel;
             c_.nonfinite[set] = (nonfinite_[set] = Buffer<uint8_t>(rows, 0)).get();
             c_.constant[set] = (constant_[set] = Buffer<uint8_t>(rows, 0)).get();
+            c_.overflow[set] = (overflow_[set] = Buffer<uint8_t>(rows, 0)).get();
         }
-        c_.overflow = (overflow_ = Buffer<uint8_t>(p.x.rows, 0)).get();
         c_.padded_rows = kPanel * (c_.panels[0] + c_.panels[1]);
     }
 
-    // Returns false where another mode is needed; then `out` holds nothing yet.
+    // Returns false where another mode is needed: fixed point is too coarse, or float32's range too small. What is wrong
+    // with the features is found in any mode.
     bool run(RdmStatus& status) {
+        status = RdmStatus{};
         set_default_gamma();
         normalize();
-        if (mode_.fixed && !(fixed_unit() > 0)) return false;
+        if (fixed() && !(fixed_unit() > 0)) return false;
         if (!sums()) return false;
-        if (check(status) && finish(status)) center(p_.out, p_.x.rows);
+        if (!wrong_features(status)) {
+            const bool overflow = !flagged(0, overflow_).empty() || !flagged(1, overflow_).empty();
+            if (overflow && !wide()) return false;
+            if (!(overflow && c_.check && fail(status, RdmStatus::overflow, overflow_)) && finish(status) &&
+                p_.centering != Centering::none)
+                center_matrix(p_.out, p_.x.rows, wide(), p_.centering, k_, team_);
+        }
         status.gamma = c_.gamma;
-        status.fast = mode_.fixed;
+        status.fast = fixed();
         return true;
     }
 
 private:
-    bool wide() const { return p_.x.dtype == Dtype::f64; }
+    bool fixed() const { return mode_ == Mode::fixed; }
+    bool wide() const { return c_.wide; }
     int64_t features() const { return p_.x.cols; }
 
     template <class F>
@@ -119,29 +130,32 @@ private:
         c_.raw = metric_.gamma == Gamma::inverse_median && c_.gamma == 0;
     }
 
-    // ---- statistics
-    // --------------------------------------------------------------------------------------------------------
+    // ---- statistics ----
 
     void normalize() {
-        const bool l1 = metric_.step == StepKind::absolute_difference;
-        const bool row_stage = metric_.rows == Rows::centered_unit || mode_.unit_rows;
+        const bool differences = metric_.step != StepKind::dot;
+        const bool row_stage = metric_.rows == Rows::centered_unit;
+        const bool by_channel = norm_.over == Over::images_and_space;
         if (norm_.over == Over::group) group_stage();
-        // L1 does not see a shift of a column, but the size of the numbers its sums run over is the rounding error's
-        const bool columns = norm_.over == Over::images || norm_.over == Over::images_and_space || l1;
-        if (columns) {
+        // Differences see the scales of columns and never their means, so that these may be put where z is small and keeps
+        // its last places. Only squares of differences of features that nothing scales do without: z is exact there.
+        const bool scaled = norm_.over != Over::nothing && norm_.scale != Center::scale;
+        c_.moments = norm_.over == Over::images_and_space || (norm_.over == Over::images && (scaled || !differences));
+        c_.locate = differences && (scaled || metric_.step == StepKind::absolute_difference);
+        if (c_.moments || c_.locate) {
             c_.column_mean = (column_mean_ = Buffer<double>(features())).get();
-            c_.column_scale = (column_scale_ = Buffer<double>(features())).get();
-            if (mode_.fixed) c_.column_peak = (column_peak_ = Buffer<double>(features())).get();
-            const bool by_channel = norm_.over == Over::images_and_space;
-            c_.norm_scale = by_channel ? keep_variance : norm_.over == Over::images ? norm_.scale : no_scale;
-            c_.sample_columns = l1 && !by_channel && norm_.over != Over::images;
-            c_.fuse_columns = !by_channel && !row_stage && !mode_.fixed;
+            c_.column_scale = (column_scale_ = Buffer<double>(features(), 1.0)).get();
+            c_.norm_scale = by_channel ? keep_variance : norm_.scale;
+            c_.fuse_columns = !by_channel && !row_stage && !fixed();
             if (!c_.fuse_columns) {
-                team_.for_each((features() + kMaxWidth - 1) / kMaxWidth, [&](int64_t block) {
-                    k_.column_moments(c_, block * kMaxWidth, std::min(features(), (block + 1) * kMaxWidth));
-                });
+                if (c_.moments) for_columns(k_.column_moments);
+                if (by_channel) columns_to_channels();
+                if (c_.locate) for_columns(k_.column_location);
             }
-            if (by_channel) columns_to_channels(l1);
+        }
+        if (fixed()) {
+            c_.column_peak = (column_peak_ = Buffer<double>(features())).get();
+            for_columns(k_.column_peak);
         }
         if (row_stage) {
             for (int set = 0; set < c_.set_count; ++set) {
@@ -151,6 +165,12 @@ private:
                 for_rows(rows, [&](int64_t i) { k_.row_moments(c_, set, i); });
             }
         }
+    }
+
+    void for_columns(void (*kernel)(const Call&, int64_t, int64_t)) {
+        team_.for_each((features() + kMaxWidth - 1) / kMaxWidth, [&](int64_t block) {
+            kernel(c_, block * kMaxWidth, std::min(features(), (block + 1) * kMaxWidth));
+        });
     }
 
     void group_stage() {
@@ -172,8 +192,8 @@ private:
         }
     }
 
-    // Column means and variances -> those of their channels. L1 keeps the column's own mean, which cancels.
-    void columns_to_channels(bool keep_column_means) {
+    // Column means and variances -> those of their channels.
+    void columns_to_channels() {
         const int64_t d = features(), channels = p_.channels, space = d / channels;
         for (int64_t channel = 0; channel < channels; ++channel) {
             const int64_t first = p_.channels_last ? channel : channel * space, step = p_.channels_last ? channels : 1;
@@ -187,7 +207,7 @@ private:
             const double scale = norm_.scale(variance / static_cast<double>(space));
             for (int64_t s = 0; s < space; ++s) {
                 c_.column_scale[first + s * step] = scale;
-                if (!keep_column_means) c_.column_mean[first + s * step] = mean;
+                c_.column_mean[first + s * step] = mean;
             }
         }
     }
@@ -200,15 +220,14 @@ private:
         return c_.unit;
     }
 
-    // ---- sums over the features
-    // ----------------------------------------------------------------------------------------------
+    // ---- sums over the features ----
 
     bool sums() {
-        const int64_t number = wide() ? 8 : 4, packed_number = mode_.fixed ? 2 : number;
+        const int64_t number = wide() ? 8 : 4, packed_number = fixed() ? 2 : number;
         const int64_t d = features();
         c_.width = std::clamp<int64_t>(kBlockBytes / (number * c_.padded_rows) / 32 * 32, 32, kMaxWidth);
         int64_t slab = std::max<int64_t>(kSlabBytes / (packed_number * c_.padded_rows), kLeastSlab) / c_.width * c_.width;
-        if (mode_.fixed) slab = std::min(slab, kMostFixed);
+        if (fixed()) slab = std::min(slab, kMostFixed);
         slab = std::min(round_up(d, 2), slab);
 
         Buffer<char> packed(c_.padded_rows * slab * packed_number);
@@ -222,7 +241,7 @@ private:
         c_.coherent = coherent.get();
         c_.near_ = near.get();
         c_.inverse_norm = inverse_norm.get();
-        c_.panel_columns = mode_.fixed ? slab / 2 : slab;
+        c_.panel_columns = fixed() ? slab / 2 : slab;
 
         for (int64_t begin = 0; begin < d; begin += slab) {
             c_.slab_begin = begin;
@@ -264,7 +283,7 @@ private:
             for (int q = 0; q < kPartials; ++q) slab[q] += c_.partial[(b * c_.padded_rows + i) * kPartials + q];
         double* total = totals + i * kPartials;
         for (int q = 0; q < kPartials; ++q) total[q] += slab[q];
-        if (mode_.fixed) static_cast<int32_t*>(c_.row_sum)[i] = static_cast<int32_t>(slab[kSum]);
+        if (fixed()) static_cast<int32_t*>(c_.row_sum)[i] = static_cast<int32_t>(slab[kSum]);
         else static_cast<T*>(c_.row_sum)[i] = static_cast<T>(slab[kSum]);
         static_cast<T*>(c_.coherent)[i] = static_cast<T>(slab[kCoherentSum]);
         const double size = total[kMagnitude];
@@ -273,24 +292,26 @@ private:
     }
 
     double near_bound(double size) const {
-        if (wide() || mode_.fixed) return 0;
+        if (fixed() || metric_.step == StepKind::dot) return 0;
         if (metric_.step == StepKind::absolute_difference) return kNearAbsolute * size;
-        // squares of differences that small leave float32's range
-        constexpr double kTiny = 1e-25;
         const bool exact = !c_.group_mean[0] && !c_.column_mean;  // z is the stored number itself
-        return std::max(exact ? 0 : kNearSquared * size, size > 0 && size < kTiny ? kTiny : 0);
+        return exact ? 0 : kNearSquared * size;
     }
 
     // Whether the mode can represent what it computes with.
-    bool within_range(const double* totals) const {
-        if (metric_.rows == Rows::unit && !mode_.unit_rows) {
-            const double limit = wide() ? 1e200 : 1e20;
+    bool within_range(const double* totals) {
+        if (metric_.step != StepKind::absolute_difference) {
             for (int64_t i = 0; i < c_.padded_rows; ++i) {
-                const double size = totals[i * kPartials + kMagnitude];
-                if (size > limit || (size > 0 && size < 1 / limit)) return false;
+                const double size = totals[i * kPartials + kMagnitude];  // |z|^2
+                if (totals[i * kPartials + kSum] == 0) continue;         // |z|_1
+                if (!wide() && !(size > 1e-20 && size < 1e30)) return false;
+                if (metric_.rows == Rows::unit && !(size > 1e-280 && size < 1e300)) {
+                    const int64_t in_y = i - kPanel * c_.panels[0];
+                    (in_y < 0 ? c_.overflow[0][i] : c_.overflow[1][in_y]) = 1;
+                }
             }
         }
-        if (mode_.fixed) {
+        if (fixed()) {
             // |z - its grid point| summed over a row bounds what the row adds to the error of a sum
             double residual = 0, magnitude = 0;
             for (int64_t i = 0; i < c_.padded_rows; ++i) {
@@ -304,35 +325,32 @@ private:
         return true;
     }
 
-    // ---- after the sums
-    // --------------------------------------------------------------------------------------------------------
+    // ---- after the sums ----
 
-    static std::vector<int64_t> flagged(const Buffer<uint8_t>& flags, int64_t n) {
+    using Flags = const Buffer<uint8_t> (&)[2];
+
+    std::vector<int64_t> flagged(int set, Flags flags) const {
         std::vector<int64_t> rows;
-        for (int64_t i = 0; i < n; ++i)
-            if (flags[i]) rows.push_back(i);
+        for (int64_t i = 0; i < (set < c_.set_count ? c_.sets[set].rows : 0); ++i)
+            if (flags[set][i]) rows.push_back(i);
         return rows;
     }
 
-    bool fail(RdmStatus& status, RdmStatus::Code code, bool in_y, std::vector<int64_t> rows) {
-        if (rows.empty()) return false;
-        status.code = code;
-        status.in_y = in_y;
-        status.rows = std::move(rows);
-        return true;
+    // Whether a row is flagged; then the status says which.
+    bool fail(RdmStatus& status, RdmStatus::Code code, Flags flags) const {
+        for (int set = 0; set < c_.set_count; ++set) {
+            std::vector<int64_t> rows = flagged(set, flags);
+            if (rows.empty()) continue;
+            status.code = code;
+            status.in_y = set == 1;
+            status.rows = std::move(rows);
+            return true;
+        }
+        return false;
     }
 
-    bool check(RdmStatus& status) {
-        if (!c_.check) return true;
-        for (int set = 0; set < c_.set_count; ++set)
-            if (fail(status, RdmStatus::nonfinite_input, set == 1, flagged(nonfinite_[set], c_.sets[set].rows)))
-                return false;
-        if (metric_.rows == Rows::centered_unit) {
-            for (int set = 0; set < c_.set_count; ++set)
-                if (fail(status, RdmStatus::constant_row, set == 1, flagged(constant_[set], c_.sets[set].rows)))
-                    return false;
-        }
-        return !fail(status, RdmStatus::overflow, false, flagged(overflow_, p_.x.rows));
+    bool wrong_features(RdmStatus& status) const {
+        return c_.check && (fail(status, RdmStatus::nonfinite_input, nonfinite_) || fail(status, RdmStatus::constant_row, constant_));
     }
 
     // The metric's finish where it had to wait for all sums: the median decides gamma.
@@ -341,17 +359,13 @@ private:
         const int64_t n = p_.x.rows;
         const double m = wide() ? median(UpperTriangle<double>{static_cast<double*>(p_.out), n, n, p_.condensed}, team_)
                                 : median(UpperTriangle<float>{static_cast<float*>(p_.out), n, n, p_.condensed}, team_);
-        if (!(m > 0)) {
+        if (m == 0) {
             status.code = RdmStatus::zero_median;
             return false;
         }
         c_.gamma = 2 / m;  // 1 / (2 t^2 m) with t = 1/2
         for_rows(n, [&](int64_t i) { k_.finish_row(c_, i); });
         return true;
-    }
-
-    void center(void* k, int64_t n) {
-        if (p_.centering != Centering::none) center_matrix(k, n, wide(), p_.centering, k_, team_);
     }
 
     const RdmParams& p_;
@@ -361,9 +375,55 @@ private:
     const MetricTraits& metric_;
     const NormTraits& norm_;
     Call c_{};
-    Buffer<uint8_t> nonfinite_[2], constant_[2], overflow_;
+    Buffer<uint8_t> nonfinite_[2], constant_[2], overflow_[2];
     Buffer<double> group_mean_[2], group_scale_[2], column_mean_, column_scale_, column_peak_, row_mean_[2], row_scale_[2];
 };
+
+// Names the images most of whose pairs are infinite in a float32 result, if any are: of a pair that overflows one image is
+// the culprit, and it overflows with others too.
+void find_overflow(const RdmParams& p, RdmStatus& status) {
+    const int64_t n = p.x.rows, m = p.y.data ? p.y.rows : n;
+    std::vector<int64_t> of_x(static_cast<size_t>(n)), of_y(static_cast<size_t>(m));
+    const auto* out = static_cast<const float*>(p.out);
+    for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = p.condensed ? i + 1 : 0; j < m; ++j) {
+            if (std::isfinite(*out++)) continue;
+            ++of_x[static_cast<size_t>(i)];
+            ++of_y[static_cast<size_t>(j)];
+        }
+    }
+    if (!p.y.data)
+        for (int64_t i = 0; i < n; ++i) of_x[static_cast<size_t>(i)] += of_y[static_cast<size_t>(i)];
+    const int64_t most_x = *std::max_element(of_x.begin(), of_x.end());
+    const int64_t most_y = *std::max_element(of_y.begin(), of_y.end());
+    if (most_x == 0) return;
+    status.code = RdmStatus::overflow;
+    // as shares of the other set's images
+    status.in_y = p.y.data && most_y * m > most_x * n;
+    const auto& counts = status.in_y ? of_y : of_x;
+    for (size_t i = 0; i < counts.size(); ++i)
+        if (counts[i] == (status.in_y ? most_y : most_x)) status.rows.push_back(static_cast<int64_t>(i));
+}
+
+// In float64; the result is float64 where it is asked for or the features are, else it is rounded to float32.
+RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
+    RdmStatus status;
+    if (p.wide || p.x.dtype == Dtype::f64) {
+        Computation(p, k, team, Mode::wide).run(status);
+        return status;
+    }
+    const int64_t n = p.x.rows;
+    const int64_t count = p.condensed ? n * (n - 1) / 2 : n * (p.y.data ? p.y.rows : n);
+    Buffer<double> result(count);
+    RdmParams params = p;
+    params.out = result.get();
+    Computation(params, k, team, Mode::wide).run(status);
+    if (status.code != RdmStatus::ok) return status;
+    auto* out = static_cast<float*>(p.out);
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(result[i]);
+    if (p.check) find_overflow(p, status);
+    return status;
+}
 
 RdmStatus compute(const RdmParams& p, const Kernels& k, Team& team) {
     RdmStatus status;
@@ -380,11 +440,10 @@ RdmStatus compute(const RdmParams& p, const Kernels& k, Team& team) {
         params = p;
         params.gamma = status.gamma;
     }
-    const bool fixed = p.fast && metric.step == StepKind::absolute_difference && p.x.dtype != Dtype::f64;
-    if (fixed && Computation(params, k, team, {true, false}).run(status)) return status;
-    if (Computation(params, k, team, {false, false}).run(status)) return status;
-    Computation(params, k, team, {false, true}).run(status);
-    return status;
+    const bool fixed = p.fast && metric.step == StepKind::absolute_difference && p.x.dtype != Dtype::f64 && !p.wide;
+    if (fixed && Computation(params, k, team, Mode::fixed).run(status)) return status;
+    if (!p.wide && Computation(params, k, team, Mode::plain).run(status)) return status;
+    return compute_wide(params, k, team);
 }
 
 }  // namespace

@@ -57,7 +57,6 @@ DDS_INLINE double value_of(double x) { return x; }
 DDS_INLINE float value_of(Half x) { return x.value(); }
 DDS_INLINE float value_of(Bfloat16 x) { return x.value(); }
 
-constexpr int64_t kSample = 16;    // images that tell about where a column lies
 constexpr int64_t kRowsAhead = 4;  // between the prefetch of a row's columns and their use
 
 // Asks for one row's columns ahead of their use: where rows are far apart, every one starts in another page, and the
@@ -235,12 +234,10 @@ inline void group_moments(const Call& c, int set, int64_t row, double* scratch) 
     }
 }
 
-// Stage 2: mean and scale of columns [begin, end) over the images of x, or over a sample of them, and the largest distance
-// from the mean in both sets.
+// Stage 2: mean and scale of columns [begin, end) over the images of x.
 inline void column_moments(const Call& c, int64_t begin, int64_t end) {
-    double shift[kMaxWidth], sum[kMaxWidth], squares[kMaxWidth], low[kMaxWidth], high[kMaxWidth], z[kMaxWidth];
+    double shift[kMaxWidth], sum[kMaxWidth], squares[kMaxWidth], z[kMaxWidth];
     const int64_t n = c.sets[0].rows, w = end - begin;
-    const int64_t step = c.sample_columns && n > kSample ? n / kSample : 1;
     read_stages(c, 0, 0, begin, end, 1, shift);
     for (int64_t k = 0; k < w; ++k) sum[k] = squares[k] = 0;
     auto add = [&](int64_t k, auto x) {
@@ -248,8 +245,8 @@ inline void column_moments(const Call& c, int64_t begin, int64_t end) {
         sum[k] += t;
         squares[k] += t * t;
     };
-    for (int64_t i = step; i < n; i += step) {
-        prefetch_row(c.sets[0], i + kRowsAhead * step, begin, end);
+    for (int64_t i = 1; i < n; ++i) {
+        prefetch_row(c.sets[0], i + kRowsAhead, begin, end);
         if (!c.group_mean[0]) {
             for_stored(c.sets[0], i, begin, end, add);
         } else {
@@ -257,38 +254,60 @@ inline void column_moments(const Call& c, int64_t begin, int64_t end) {
             for (int64_t k = 0; k < w; ++k) add(k, z[k]);
         }
     }
-    const auto count = static_cast<double>((n + step - 1) / step);
     for (int64_t k = 0; k < w; ++k) {
-        c.column_mean[begin + k] = shift[k] + sum[k] / count;
-        c.column_scale[begin + k] = c.norm_scale(variance_of(sum[k], squares[k], count));
+        c.column_mean[begin + k] = shift[k] + sum[k] / static_cast<double>(n);
+        c.column_scale[begin + k] = c.norm_scale(variance_of(sum[k], squares[k], static_cast<double>(n)));
     }
-    if (!c.column_peak) return;
-    for (int64_t k = 0; k < w; ++k) low[k] = high[k] = shift[k];
+}
+
+DDS_INLINE double smaller(double a, double b) { return a < b ? a : b; }
+DDS_INLINE double larger(double a, double b) { return a < b ? b : a; }
+DDS_INLINE double median_of_3(double a, double b, double c) {
+    return larger(smaller(a, b), smaller(larger(a, b), c));
+}
+
+// In the place of the means: Tukey's ninther, the median of the medians of three times three images. A mean would follow
+// a single image that lies far out, and all others' z would lose their last places to it.
+inline void column_location(const Call& c, int64_t begin, int64_t end) {
+    constexpr int kSample = 9;
+    double z[kSample][kMaxWidth];
+    for (int i = 0; i < kSample; ++i)
+        read_stages(c, 0, (2 * i + 1) * c.sets[0].rows / (2 * kSample), begin, end, 1, z[i]);
+    for (int64_t k = 0; k < end - begin; ++k) {
+        c.column_mean[begin + k] = median_of_3(median_of_3(z[0][k], z[3][k], z[6][k]), median_of_3(z[1][k], z[4][k], z[7][k]),
+                                               median_of_3(z[2][k], z[5][k], z[8][k]));
+    }
+}
+
+// The largest distance from column_mean in both sets.
+inline void column_peak(const Call& c, int64_t begin, int64_t end) {
+    double low[kMaxWidth], high[kMaxWidth], z[kMaxWidth];
+    const int64_t w = end - begin;
+    for (int64_t k = 0; k < w; ++k) low[k] = high[k] = c.column_mean[begin + k];
     bool nonfinite = false;
     for (int set = 0; set < c.set_count; ++set) {
         for (int64_t i = 0; i < c.sets[set].rows; ++i) {
             nonfinite |= read_stages(c, set, i, begin, end, 1, z);
             for (int64_t k = 0; k < w; ++k) {
-                low[k] = z[k] < low[k] ? z[k] : low[k];
-                high[k] = z[k] > high[k] ? z[k] : high[k];
+                low[k] = smaller(low[k], z[k]);
+                high[k] = larger(high[k], z[k]);
             }
         }
     }
     for (int64_t k = 0; k < w; ++k) {
         const double down = c.column_mean[begin + k] - low[k], up = high[k] - c.column_mean[begin + k];
-        c.column_peak[begin + k] = nonfinite ? __builtin_inf() : down > up ? down : up;
+        c.column_peak[begin + k] = nonfinite ? __builtin_inf() : larger(down, up);
     }
 }
 
-// Stage 3: mean (kept at 0 unless the metric centres rows) and 1 / |z| of one row.
-template <bool centered>
-void row_moments(const Call& c, int set, int64_t row) {
+// Stage 3: the mean of one row and 1 / |z - mean|.
+inline void row_moments(const Call& c, int set, int64_t row) {
     const int64_t d = c.sets[set].cols;
     double z[kMaxWidth], shift = 0, sum = 0, squares = 0;
     for (int64_t k = 0; k < d; k += kMaxWidth) {
         const int64_t end = k + kMaxWidth < d ? k + kMaxWidth : d;
         read_stages(c, set, row, k, end, 2, z);
-        if (k == 0 && centered) shift = z[0];
+        if (k == 0) shift = z[0];
 #pragma omp simd reduction(+ : sum, squares)
         for (int64_t m = 0; m < end - k; ++m) {
             double t = z[m] - shift;
@@ -296,11 +315,12 @@ void row_moments(const Call& c, int set, int64_t row) {
             squares += t * t;
         }
     }
-    const double n = static_cast<double>(d);
-    const double norm = __builtin_sqrt(centered ? n * variance_of(sum, squares, n) : squares);
-    c.row_mean[set][row] = centered ? shift + sum / n : 0;
+    const auto n = static_cast<double>(d);
+    const double norm = __builtin_sqrt(n * variance_of(sum, squares, n));
+    c.row_mean[set][row] = shift + sum / n;
     c.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
-    c.constant[set][row] = centered && !(norm > 0);
+    c.constant[set][row] = norm == 0;
+    if (is_nonfinite(norm)) c.overflow[set][row] = 1;
 }
 
 DDS_NAMESPACE_END

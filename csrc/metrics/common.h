@@ -22,9 +22,6 @@ enum class Gamma { unused, inverse_features, inverse_median };  // the default: 
 enum class Rows { as_is, unit, centered_unit };                 // what is done to a row of z before pairs are formed
 enum class Diagonal { computed, zero, one };                    // of a self-matrix
 
-// For the pairs that are finished in float64, one at a time.
-DDS_INLINE double sqrt(double x) { return __builtin_sqrt(x); }
-
 // What a metric may use besides the sum over k. V is a SIMD vector on the CPU, a plain number elsewhere.
 template <class V>
 struct Pair {

@@ -11,7 +11,6 @@ struct Cosine {
     static constexpr Gamma gamma = Gamma::unused;
     static constexpr Rows rows = Rows::unit;
     static constexpr Diagonal diagonal = Diagonal::zero;
-    static constexpr bool relative = false;
 
     template <class V>
     static DDS_INLINE V finish(V sum, const Pair<V>& pair) {

@@ -11,7 +11,6 @@ struct Euclidean {
     static constexpr Gamma gamma = Gamma::unused;
     static constexpr Rows rows = Rows::as_is;
     static constexpr Diagonal diagonal = Diagonal::zero;
-    static constexpr bool relative = true;
 
     template <class V>
     static DDS_INLINE V finish(V sum, const Pair<V>&) {

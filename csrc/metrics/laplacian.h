@@ -11,7 +11,6 @@ struct Laplacian {
     static constexpr Gamma gamma = Gamma::inverse_features;
     static constexpr Rows rows = Rows::as_is;
     static constexpr Diagonal diagonal = Diagonal::one;
-    static constexpr bool relative = false;
 
     template <class V>
     static DDS_INLINE V finish(V sum, const Pair<V>& pair) {

@@ -11,7 +11,6 @@ struct Linear {
     static constexpr Gamma gamma = Gamma::unused;
     static constexpr Rows rows = Rows::as_is;
     static constexpr Diagonal diagonal = Diagonal::computed;
-    static constexpr bool relative = false;
 
     template <class V>
     static DDS_INLINE V finish(V sum, const Pair<V>&) {

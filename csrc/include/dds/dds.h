@@ -20,7 +20,7 @@ struct Features {
     Dtype dtype = Dtype::f32;
 };
 
-// One pairwise matrix. Computed in float64 when x is f64, else in float32; `out` has that type.
+// One pairwise matrix. `out` is float64 where x is f64 or `wide` is set, else float32.
 struct RdmParams {
     Features x;      // (n, d)
     Features y;      // (m, d), or data == nullptr for the self-matrix of x
@@ -32,6 +32,7 @@ struct RdmParams {
     int64_t groups = 2;
     double gamma = 0;        // 0: the metric's default
     bool fast = false;       // fixed-point L1 where its error bound stays below 1e-3
+    bool wide = false;       // compute in float64, and write a float64 result, whatever the features' type
     bool condensed = false;  // the strict upper triangle only, row by row
     bool check = true;       // look for non-finite input and results
     void* out = nullptr;     // (n, n), (n, m) or (n (n - 1) / 2); C-contiguous

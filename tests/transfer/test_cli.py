@@ -1,0 +1,169 @@
+"""The commands as a user types them: results, files, errors of one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from conftest import Features
+from dds_transfer import Table, evaluate, load_truth
+from dds_transfer.tables import read_table
+
+import dds_ext
+
+Run = Callable[..., Result]
+
+
+def fails(result: Result, message: str) -> None:
+    """The command ended with this one line on standard error, and no traceback."""
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize("measure", list(dds_ext.MEASURES))
+def test_rank(dds: Run, tmp_path: Path, folder: Path, features: Features, measure: str) -> None:
+    outputs = ["--csv", tmp_path / "r.csv", "--json", tmp_path / "r.json"]
+    result = dds("rank", "--target", folder / "target.npy", "--sources", folder, "--measure", measure, *outputs)
+    assert result.exit_code == 0, result.output
+    options = dds_ext.MEASURES[measure]
+    scores = {name: dds_ext.similarity(features[name], features["target"], **options) for name in "abcd"}
+    best_first = sorted(scores, key=lambda name: -scores[name])
+    with open(tmp_path / "r.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == best_first
+    assert [float(row["score"]) for row in rows] == pytest.approx([scores[name] for name in best_first], abs=1e-9)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["options"] == options
+    assert content["images"] == 24
+    assert [entry["rank"] for entry in content["ranking"]] == [1, 2, 3, 4]
+    printed = [line.split()[1] for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert printed == best_first
+    assert result.stderr == ""
+
+
+def test_rank_takes_sources_as_a_shell_expands_them(dds: Run, folder: Path) -> None:
+    expected = dds("rank", "--target", folder / "target.npy", "--sources", folder).stdout
+    files = [folder / f"{name}.npy" for name in "abcd"]
+    assert dds("rank", "--target", folder / "target.npy", "--sources", *files).stdout == expected
+    assert dds("rank", *files, "--target", folder / "target.npy").stdout == expected
+
+
+def test_rank_leaves_the_target_out_of_its_own_file(dds: Run, tmp_path: Path, features: Features) -> None:
+    np.savez(tmp_path / "all.npz", **features)
+    result = dds("rank", "--target", f"{tmp_path}/all.npz:target", "--sources", tmp_path / "all.npz")
+    assert result.exit_code == 0, result.output
+    assert "all:target" not in result.stdout.partition("\n")[2]
+    assert len([line for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]) == 4
+
+
+def test_affinity_and_evaluate(dds: Run, tmp_path: Path, folder: Path, features: Features) -> None:
+    output = tmp_path / "affinity.csv"
+    result = dds("affinity", folder, "-o", output, "--measure", "rsa")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{output}: rsa between 5 models, 24 images\n"
+    table = read_table(output)
+    assert table.sources == table.targets == list(features)
+    np.testing.assert_allclose(table.values, dds_ext.affinity(features, **dds_ext.MEASURES["rsa"]), atol=1e-12)
+
+    truth = Table(table.sources, table.targets, np.random.default_rng(0).standard_normal((5, 5)))
+    truth.write(tmp_path / "truth.csv")
+    outputs = ["--csv", tmp_path / "e.csv", "--json", tmp_path / "e.json"]
+    result = dds("evaluate", output, "--truth", tmp_path / "truth.csv", *outputs)
+    assert result.exit_code == 0, result.output
+    mean = evaluate(table, truth).mean
+    content = json.loads((tmp_path / "e.json").read_text())
+    assert content["mean"]["spearman"] == mean.spearman
+    assert content["mean"]["pearson_off_diagonal"] == mean.pearson_off_diagonal
+    last = result.stdout.split("mean")[-1].split()
+    assert last == ["5", *(f"{value:.3f}" for value in content["mean"].values() if isinstance(value, float))]
+    with open(tmp_path / "e.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["target"] for row in rows] == [*features, "mean"]
+
+
+def test_evaluate_against_the_bundled_truth(dds: Run, tmp_path: Path) -> None:
+    truth = load_truth("taskonomy-winrate")
+    truth.write(tmp_path / "a.csv")
+    result = dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-winrate")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-2].split() == ["mean", "17", "1.000", "1.000", "1.000", "1.000"]
+
+
+def test_affinity_draws_a_heat_map(dds: Run, tmp_path: Path, folder: Path) -> None:
+    result = dds("affinity", folder, "-o", tmp_path / "a.csv", "--plot", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_matplotlib_is_named_before_any_work(
+    dds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith(("matplotlib", "dds_transfer.plots"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delattr("dds_transfer.plots", raising=False)
+    result = dds("affinity", "missing.npy", "-o", tmp_path / "a.csv", "--plot", tmp_path / "a.png")
+    fails(result, "pip install 'dds_ext[plot]'")
+
+
+def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
+    target = ["--target", folder / "target.npy"]
+    fails(dds("rank", *target, "--sources", tmp_path / "none.npy"), f"{tmp_path}/none.npy: No such file or directory")
+    fails(dds("rank", *target), "give files or folders after --sources")
+    fails(dds("rank", *target, "--sources", folder / "target.npy"), "no sources are left besides the target")
+    fails(dds("rank", *target, "--sources", folder, "--measure", "svcca"), "'svcca' is not one of 'dds', 'rsa'")
+    fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")
+    fails(dds("rank", *target, "--sources", folder, "--csv", tmp_path / "no" / "r.csv"), "there is no folder")
+    fails(dds("affinity", folder), "Missing option '-o'")
+    fails(dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-affinity"), "does not exist")
+    fails(dds("grid", folder), "give either --truth or --target")
+    fails(dds("grid", folder, "--truth", "taskonomy-affinity"), "0 sources are also in the truth")
+    fails(dds("nothing"), "No such command 'nothing'")
+
+
+def test_what_the_engine_refuses_is_one_line_with_the_models_name(dds: Run, folder: Path, features: Features) -> None:
+    X = features["b"].copy()
+    X[[3, 7], 1] = np.nan
+    np.save(folder / "b.npy", X)
+    result = dds("affinity", folder, "-o", folder / "a.csv")
+    fails(result, "rows 3, 7")
+    assert "'b'" in result.stderr
+    assert not (folder / "a.csv").exists()
+
+
+def test_help_of_every_command_has_examples(dds: Run) -> None:
+    overview = dds("--help").stdout
+    for command in ("rank", "affinity", "evaluate", "grid"):
+        assert command in overview
+        result = dds(command, "--help")
+        assert result.exit_code == 0
+        assert f"  dds {command} " in result.stdout
+
+
+def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own."""
+    command = [sys.executable, "-c", "from dds_transfer.cli import main; main(prog_name='dds')", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_as_a_program(tmp_path: Path, folder: Path) -> None:
+    done = run("rank", "--target", folder / "target.npy", "--sources", folder)
+    assert done.returncode == 0
+    assert "Sources for target by dds, 24 images" in done.stdout
+    assert done.stderr == ""  # no progress bar where there is no terminal
+    (folder / "b.npy").write_bytes(b"not an array")
+    done = run("rank", "--target", folder / "target.npy", "--sources", folder)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"Error: cannot read {folder}/b.npy: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,40 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from dds_transfer.output import write_json, write_records, writing
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "result.csv"
+    path.write_text("old")
+
+    def fail() -> None:
+        with writing(path) as file:
+            file.write("half")
+            file.flush()
+            assert path.read_text() == "old"  # not even seen while it is written
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_success_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.csv"
+    path.write_text("old")
+    write_records(path, [{"a": 1, "b": 0.1}, {"a": None, "b": 1e-300}])
+    assert path.read_text() == "a,b\n1,0.1\n,1e-300\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "result.json", {"x": math.nan})
+    assert list(tmp_path.iterdir()) == []
