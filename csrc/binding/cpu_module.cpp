@@ -25,8 +25,8 @@ PYBIND11_MODULE(_cpu, m) {
 
     py::class_<dds::RdmParams>(m, "RdmParams")
         .def(py::init([](const dds::Features& x, const dds::Features* y, int metric, int norm, int centering,
-                         int64_t channels, bool channels_last, int64_t groups, double gamma, bool fast, bool wide, bool condensed,
-                         bool check, uintptr_t out) {
+                         int64_t channels, bool channels_last, int64_t groups, double gamma, bool fast, bool wide,
+                         bool condensed, bool check, uintptr_t out) {
                  return dds::RdmParams{x,
                                        y ? *y : dds::Features{},
                                        metric,
@@ -43,8 +43,8 @@ PYBIND11_MODULE(_cpu, m) {
                                        address(out)};
              }),
              py::kw_only(), py::arg("x"), py::arg("y").none(true), py::arg("metric"), py::arg("norm"), py::arg("centering"),
-             py::arg("channels"), py::arg("channels_last"), py::arg("groups"), py::arg("gamma"), py::arg("fast"), py::arg("wide"),
-             py::arg("condensed"), py::arg("check"), py::arg("out"));
+             py::arg("channels"), py::arg("channels_last"), py::arg("groups"), py::arg("gamma"), py::arg("fast"),
+             py::arg("wide"), py::arg("condensed"), py::arg("check"), py::arg("out"));
 
     py::enum_<dds::RdmStatus::Code>(m, "Code")
         .value("ok", dds::RdmStatus::ok)

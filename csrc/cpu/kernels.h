@@ -8,7 +8,9 @@ namespace dds {
 
 constexpr int kPanel = 48;      // rows of a packed panel: a multiple of every register tile's sides
 constexpr int kMaxWidth = 256;  // columns that are packed at a time, at most
-constexpr int kCoherent = 32;   // columns whose sum is formed before its size is taken (Call::coherent)
+constexpr double kAlike =
+    1.0 / 16;                  // relative difference of sizes below which rounding errors add up instead of averaging out
+constexpr int kCoherent = 32;  // columns whose sum is formed before its size is taken (Call::coherent)
 
 // Columns are numbered over all of x's features, rows within their set; panels run over x's rows, then over y's.
 //
@@ -44,6 +46,7 @@ struct Call {
     // packed[(p * panel_columns + k - slab_begin) * kPanel + r]; in fixed point a 4-byte number holds two columns
     int64_t slab_begin, slab_end, panel_columns;
     int64_t width;  // columns of a block of pack()
+    int64_t depth;  // columns summed in registers before the sums are put aside
     void* packed;
     double unit;      // fixed point: z is about unit * integer; 0 for floating point
     double* partial;  // (blocks, padded_rows, kPartials): what pack() adds up per row, see Partial
@@ -69,8 +72,9 @@ struct Call {
     uint8_t* overflow[2];   // per row: a sum that is not finite
 };
 
-// Per row: of z under L1, of |z| else; sizes of coherent sums (fixed point: rounding residuals); of |z| under L1, of z^2 else.
-enum Partial { kSum, kCoherentSum, kMagnitude, kPartials };
+// Per row, sums of: z under L1, |z| else; sizes of coherent sums (fixed point: rounding residuals); |z| under L1, z^2 else;
+// and the number of columns whose |z| differs from the column's before.
+enum Partial { kSum, kCoherentSum, kMagnitude, kUnlike, kPartials };
 
 struct Kernels {
     const char* name;

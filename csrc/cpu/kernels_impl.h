@@ -8,8 +8,6 @@
 
 DDS_NAMESPACE_BEGIN
 
-constexpr int64_t kDepth = 128;  // columns summed in registers before the sums are put aside
-
 template <class T>
 struct VecOf;
 template <>
@@ -102,32 +100,50 @@ struct Tile {
     bool diagonal;   // only columns <= row are wanted
 };
 
-// Sums of the slab for rows [begin, end) of the tile, into sums (kPanel, kPanel).
+// Sums of columns [k, k + depth) of the packed slab for rows [begin, end) of the tile, into sums (kPanel, kPanel).
 template <class Step, class V>
-void tile_sums(const Call& c, const Tile& t, int begin, int end, typename V::T* sums) {
+void block_sums(const Call& c, const Tile& t, int begin, int end, int64_t k, int64_t depth, typename V::T* sums,
+                bool accumulate) {
     using T = typename V::T;
     constexpr int W = V::W, N = V::vectors;
-    const int64_t depth = sizeof(T) == 4 && c.unit > 0 ? (c.slab_end - c.slab_begin + 1) / 2 : c.slab_end - c.slab_begin;
-    const T* a = static_cast<const T*>(c.packed) + t.i_panel * c.panel_columns * kPanel;
-    const T* b = static_cast<const T*>(c.packed) + t.j_panel * c.panel_columns * kPanel;
-    for (int64_t k = 0; k < depth; k += kDepth) {
-        const int64_t block = depth - k < kDepth ? depth - k : kDepth;
-        for (int col = 0; col < t.cols; col += N * W) {
-            for (int row = begin; row < end; row += V::rows) {
-                const int last = t.diagonal && row + V::rows < t.cols ? row + V::rows : t.cols;  // column wanted
-                const int vectors = (last - col + W - 1) / W;
-                const T* ak = a + k * kPanel + row;
-                const T* bk = b + k * kPanel + col;
-                T* s = sums + row * kPanel + col;
-                switch (vectors < N ? vectors : N) {
-                    case 4: register_tile<Step, V, (N < 4 ? N : 4)>(ak, bk, block, s, k > 0); break;
-                    case 3: register_tile<Step, V, (N < 3 ? N : 3)>(ak, bk, block, s, k > 0); break;
-                    case 2: register_tile<Step, V, 2>(ak, bk, block, s, k > 0); break;
-                    case 1: register_tile<Step, V, 1>(ak, bk, block, s, k > 0); break;
-                    default: break;  // wholly above the diagonal
-                }
+    const T* a = static_cast<const T*>(c.packed) + (t.i_panel * c.panel_columns + k) * kPanel;
+    const T* b = static_cast<const T*>(c.packed) + (t.j_panel * c.panel_columns + k) * kPanel;
+    for (int col = 0; col < t.cols; col += N * W) {
+        for (int row = begin; row < end; row += V::rows) {
+            const int last = t.diagonal && row + V::rows < t.cols ? row + V::rows : t.cols;  // column wanted
+            const int vectors = (last - col + W - 1) / W;
+            T* s = sums + row * kPanel + col;
+            switch (vectors < N ? vectors : N) {
+                case 4: register_tile<Step, V, (N < 4 ? N : 4)>(a + row, b + col, depth, s, accumulate); break;
+                case 3: register_tile<Step, V, (N < 3 ? N : 3)>(a + row, b + col, depth, s, accumulate); break;
+                case 2: register_tile<Step, V, 2>(a + row, b + col, depth, s, accumulate); break;
+                case 1: register_tile<Step, V, 1>(a + row, b + col, depth, s, accumulate); break;
+                default: break;  // wholly above the diagonal
             }
         }
+    }
+}
+
+// Sums of the slab for rows [begin, end) of the tile. Where the blocks are short, those of every kGroup columns are added up
+// first, so that no sum has many addends on any level.
+template <class Step, class V>
+void tile_sums(const Call& c, const Tile& t, int begin, int end, typename V::T* sums) {
+    constexpr int64_t kGroup = 256;
+    const int64_t columns = c.slab_end - c.slab_begin, total = c.unit > 0 ? (columns + 1) / 2 : columns;
+    alignas(64) typename V::T group[kPanel * kPanel];
+    for (int64_t g = 0; g < total; g += kGroup) {
+        const int64_t g_end = g + kGroup < total ? g + kGroup : total;
+        if (c.depth >= kGroup) {
+            block_sums<Step, V>(c, t, begin, end, g, g_end - g, sums, g > 0);
+            continue;
+        }
+        for (int64_t k = g; k < g_end; k += c.depth)
+            block_sums<Step, V>(c, t, begin, end, k, g_end - k < c.depth ? g_end - k : c.depth, group, k > g);
+        for (int row = begin; row < end; ++row)
+            for (int col = 0; col < t.cols; col += V::W) {
+                const V sum = V::load(group + row * kPanel + col);
+                (g > 0 ? V::load(sums + row * kPanel + col) + sum : sum).store(sums + row * kPanel + col);
+            }
     }
 }
 
@@ -334,9 +350,7 @@ void finish_raw_row(const Call& c, int64_t i) {
     });
 }
 
-inline void finish_row(const Call& c, int64_t i) {
-    c.wide ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i);
-}
+inline void finish_row(const Call& c, int64_t i) { c.wide ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i); }
 
 // ---- packing
 // -------------------------------------------------------------------------------------------------------------------
@@ -348,28 +362,32 @@ template <class V, bool l1>
 void transpose_into(const typename V::T* stage, int64_t width, typename V::T* to, double* partials) {
     constexpr int W = V::W;
     using T = typename V::T;
-    V total(0), coherent(0), magnitude(0), run(0);
+    V total(0), coherent(0), magnitude(0), unlike(0), run(0), run_size(0), last(0);
     for (int64_t k = 0; k < width; k += W) {
         V v[W];
         for (int r = 0; r < W; ++r) v[r] = V::load(stage + r * kMaxWidth + k);
         V::transpose(v);
         const int columns = width - k < W ? static_cast<int>(width - k) : W;
         for (int j = 0; j < columns; ++j) v[j].store(to + (k + j) * kPanel);
-        for (int j = columns; j < W; ++j) v[j] = V(0);
-        for (int j = 0; j < W; ++j) {
-            run = run + (l1 ? v[j] : abs(v[j]));
-            magnitude = l1 ? magnitude + abs(v[j]) : fma(v[j], v[j], magnitude);
+        for (int j = 0; j < columns; ++j) {
+            const V size = abs(v[j]);
+            run = run + (l1 ? v[j] : size);
+            run_size = l1 ? run_size + size : fma(v[j], v[j], run_size);
+            unlike = unlike + zero_where_less(abs(size - last), V(static_cast<T>(kAlike)) * size, V(1));
+            last = size;
         }
         if ((k + W) % kCoherent == 0 || k + W >= width) {
             total = total + run;
             coherent = coherent + abs(run);
-            run = V(0);
+            magnitude = magnitude + run_size;
+            run = run_size = V(0);
         }
     }
     T lanes[kPartials][W];
     total.store(lanes[kSum]);
     coherent.store(lanes[kCoherentSum]);
     magnitude.store(lanes[kMagnitude]);
+    unlike.store(lanes[kUnlike]);
     for (int r = 0; r < W; ++r)
         for (int q = 0; q < kPartials; ++q) partials[r * kPartials + q] = static_cast<double>(lanes[q][r]);
 }
@@ -403,6 +421,7 @@ __attribute__((noinline)) inline void quantize(const float* z, int64_t width, do
     }
     if (width % 2) q[width] = 0;
     partial[kSum] = sum;
+    partial[kUnlike] = 0;
     partial[kCoherentSum] = static_cast<double>(residual) * unit;
     partial[kMagnitude] = static_cast<double>(magnitude) * unit;
 }
@@ -457,9 +476,7 @@ void pack_block(const Call& c, int64_t block) {
     }
 }
 
-inline void pack(const Call& c, int64_t block) {
-    c.wide ? pack_block<double>(c, block) : pack_block<float>(c, block);
-}
+inline void pack(const Call& c, int64_t block) { c.wide ? pack_block<double>(c, block) : pack_block<float>(c, block); }
 
 // ---- centring
 // ------------------------------------------------------------------------------------------------------------------

@@ -22,9 +22,14 @@ namespace {
 
 constexpr int64_t kSlabBytes = 8 << 20;     // packed columns in flight: what a share of the last-level cache holds
 constexpr int64_t kBlockBytes = 256 << 10;  // of features read for one block's statistics and packing: half a level-2 cache
+constexpr int64_t kMostSlab = 2048;         // columns: one float32 sum over more would lose places
 constexpr int64_t kLeastSlab = 512;         // columns: the passes over the partial sums must not outweigh the sums
-constexpr int64_t kMostFixed = 16384;       // columns of a slab whose sums of 2 * 32767 stay within int32
 constexpr int64_t kRowsAtATime = 16;
+
+// Columns summed in registers. The rounding errors of random addends average out; those of equal ones add up to 2^-25 times
+// the number of addends, which the second depth keeps below 1e-6.
+constexpr int64_t kDepth = 256;
+constexpr int64_t kCarefulDepth = 32;
 
 // A pair's sum is off by the rounding of its z: by at most 2^-24 (|z_i|_1 + |z_j|_1) under L1, and relative to its root by
 // 2^-23 of the root of |z_i|^2 + |z_j|^2 else. Where that may exceed 1e-5 of the sum, it is summed again in float64.
@@ -168,9 +173,8 @@ private:
     }
 
     void for_columns(void (*kernel)(const Call&, int64_t, int64_t)) {
-        team_.for_each((features() + kMaxWidth - 1) / kMaxWidth, [&](int64_t block) {
-            kernel(c_, block * kMaxWidth, std::min(features(), (block + 1) * kMaxWidth));
-        });
+        team_.for_each((features() + kMaxWidth - 1) / kMaxWidth,
+                       [&](int64_t block) { kernel(c_, block * kMaxWidth, std::min(features(), (block + 1) * kMaxWidth)); });
     }
 
     void group_stage() {
@@ -226,8 +230,8 @@ private:
         const int64_t number = wide() ? 8 : 4, packed_number = fixed() ? 2 : number;
         const int64_t d = features();
         c_.width = std::clamp<int64_t>(kBlockBytes / (number * c_.padded_rows) / 32 * 32, 32, kMaxWidth);
-        int64_t slab = std::max<int64_t>(kSlabBytes / (packed_number * c_.padded_rows), kLeastSlab) / c_.width * c_.width;
-        if (fixed()) slab = std::min(slab, kMostFixed);
+        int64_t slab =
+            std::clamp(kSlabBytes / (packed_number * c_.padded_rows), kLeastSlab, kMostSlab) / c_.width * c_.width;
         slab = std::min(round_up(d, 2), slab);
 
         Buffer<char> packed(c_.padded_rows * slab * packed_number);
@@ -254,9 +258,25 @@ private:
                 wide() ? reduce<double>(blocks, i, totals.get()) : reduce<float>(blocks, i, totals.get());
             });
             if (c_.last_slab && !within_range(totals.get())) return false;
+            c_.depth = many_alike(blocks) ? kCarefulDepth : kDepth;
             tiles();
         }
         return true;
+    }
+
+    // Whether neighbours are alike in a quarter of some image's columns, as the background of sparse features is once it is
+    // shifted: equal addends round the same way, and only short sums keep that small.
+    bool many_alike(int64_t blocks) const {
+        if (fixed()) return false;
+        const auto columns = static_cast<double>(c_.slab_end - c_.slab_begin);
+        for (int64_t i = 0; i < c_.padded_rows; ++i) {
+            double unlike = 0;
+            for (int64_t b = 0; b < blocks; ++b) unlike += c_.partial[(b * c_.padded_rows + i) * kPartials + kUnlike];
+            const bool used =
+                i < c_.sets[0].rows || (i >= kPanel * c_.panels[0] && i < kPanel * c_.panels[0] + c_.sets[1].rows);
+            if (used && unlike < 0.75 * columns) return true;
+        }
+        return false;
     }
 
     void tiles() {
@@ -350,7 +370,8 @@ private:
     }
 
     bool wrong_features(RdmStatus& status) const {
-        return c_.check && (fail(status, RdmStatus::nonfinite_input, nonfinite_) || fail(status, RdmStatus::constant_row, constant_));
+        return c_.check &&
+               (fail(status, RdmStatus::nonfinite_input, nonfinite_) || fail(status, RdmStatus::constant_row, constant_));
     }
 
     // The metric's finish where it had to wait for all sums: the median decides gamma.

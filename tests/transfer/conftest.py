@@ -9,20 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from dds_transfer.cli import main
-from dds_transfer.tables import TASKONOMY_TASKS
-from numpy.typing import NDArray
-
-Features = dict[str, NDArray[np.float64]]
-
-# The 20 Taskonomy models of the authors' activation file, and the Pascal VOC model that is its 21st entry.
-AUTHORS_KEYS = (*TASKONOMY_TASKS, "colorization", "class_places", "inpainting_whole", "pascal_voc_segmentation")
-
-
-def related_features(names: tuple[str, ...], n: int, d: int) -> Features:
-    """Features (n, d) that share a signal, the more of it the later the name."""
-    random = np.random.default_rng(0)
-    signal = random.standard_normal((n, d))
-    return {name: signal * 0.2 * i + random.standard_normal((n, d)) for i, name in enumerate(names)}
+from made_features import Features, related_features
 
 
 @pytest.fixture

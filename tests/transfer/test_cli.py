@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from conftest import Features
 from dds_transfer import Table, evaluate, load_truth
 from dds_transfer.tables import read_table
+from made_features import Features
 
 import dds_ext
 

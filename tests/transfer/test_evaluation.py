@@ -58,7 +58,7 @@ def test_a_table_agrees_fully_with_itself() -> None:
 
 
 def test_the_diagonal_alone_scores() -> None:
-    """A measure that knows nothing but that a task resembles itself: DESIGN's reason for the second figure."""
+    """A measure that knows nothing but that a task resembles itself."""
     truth = load_truth("taskonomy-affinity")
     random = RANDOM.uniform(0, 0.01, (17, 17))
     mean = evaluate(Table(truth.sources, truth.targets, np.eye(17) + random), truth).mean

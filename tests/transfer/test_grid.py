@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from conftest import AUTHORS_KEYS, Features, related_features
 from dds_transfer.grid import draw_images
 from dds_transfer.tables import TASKONOMY_TASKS, load_truth
+from made_features import AUTHORS_KEYS, Features, related_features
 from scipy import stats
 
 import dds_ext

@@ -77,7 +77,6 @@ DDS_INLINE VecF32 min(VecF32 a, VecF32 b) { return VecF32(_mm256_min_ps(a.v, b.v
 DDS_INLINE VecF32 abs(VecF32 a) { return VecF32(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)); }
 DDS_INLINE VecF32 sqrt(VecF32 a) { return VecF32(_mm256_sqrt_ps(a.v)); }
 DDS_INLINE bool any_less(VecF32 a, VecF32 b) { return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)) != 0; }
-DDS_INLINE bool all_less(VecF32 a, VecF32 b) { return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)) == 0xff; }
 DDS_INLINE VecF32 round_to_integer(VecF32 a) {
     return VecF32(_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -101,7 +100,6 @@ DDS_INLINE VecF64 min(VecF64 a, VecF64 b) { return VecF64(_mm256_min_pd(a.v, b.v
 DDS_INLINE VecF64 abs(VecF64 a) { return VecF64(_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)); }
 DDS_INLINE VecF64 sqrt(VecF64 a) { return VecF64(_mm256_sqrt_pd(a.v)); }
 DDS_INLINE bool any_less(VecF64 a, VecF64 b) { return _mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)) != 0; }
-DDS_INLINE bool all_less(VecF64 a, VecF64 b) { return _mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)) == 0xf; }
 DDS_INLINE VecF64 round_to_integer(VecF64 a) {
     return VecF64(_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

@@ -75,7 +75,6 @@ DDS_INLINE VecF32 min(VecF32 a, VecF32 b) { return VecF32(vminq_f32(a.v, b.v)); 
 DDS_INLINE VecF32 abs(VecF32 a) { return VecF32(vabsq_f32(a.v)); }
 DDS_INLINE VecF32 sqrt(VecF32 a) { return VecF32(vsqrtq_f32(a.v)); }
 DDS_INLINE bool any_less(VecF32 a, VecF32 b) { return vmaxvq_u32(vcltq_f32(a.v, b.v)) != 0; }
-DDS_INLINE bool all_less(VecF32 a, VecF32 b) { return vminvq_u32(vcltq_f32(a.v, b.v)) != 0; }
 DDS_INLINE VecF32 round_to_integer(VecF32 a) { return VecF32(vrndnq_f32(a.v)); }
 DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) {
     int32x4_t exponent = vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n.v), vdupq_n_s32(127)), 23);
@@ -97,7 +96,6 @@ DDS_INLINE VecF64 min(VecF64 a, VecF64 b) { return VecF64(vminq_f64(a.v, b.v)); 
 DDS_INLINE VecF64 abs(VecF64 a) { return VecF64(vabsq_f64(a.v)); }
 DDS_INLINE VecF64 sqrt(VecF64 a) { return VecF64(vsqrtq_f64(a.v)); }
 DDS_INLINE bool any_less(VecF64 a, VecF64 b) { return vmaxvq_u32(vreinterpretq_u32_u64(vcltq_f64(a.v, b.v))) != 0; }
-DDS_INLINE bool all_less(VecF64 a, VecF64 b) { return vminvq_u32(vreinterpretq_u32_u64(vcltq_f64(a.v, b.v))) != 0; }
 DDS_INLINE VecF64 round_to_integer(VecF64 a) { return VecF64(vrndnq_f64(a.v)); }
 DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) {
     int64x2_t exponent = vshlq_n_s64(vaddq_s64(vcvtnq_s64_f64(n.v), vdupq_n_s64(1023)), 52);

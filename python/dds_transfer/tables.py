@@ -1,0 +1,124 @@
+"""Tables of sources x targets: affinities and measured transfer results, as CSV files and as the bundled truth."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dds_transfer.output import writing
+
+# The 17 tasks of the DDS paper: Taskonomy's 20 without colorization, class_places and inpainting_whole.
+TASKONOMY_TASKS = (
+    "autoencoder",
+    "curvature",
+    "denoise",
+    "edge2d",
+    "edge3d",
+    "keypoint2d",
+    "keypoint3d",
+    "reshade",
+    "rgb2depth",
+    "rgb2mist",
+    "rgb2sfnorm",
+    "room_layout",
+    "segment25d",
+    "segment2d",
+    "vanishing_point",
+    "segmentsemantic",
+    "class_1000",
+)
+
+# Bundled truth by name; of the win rates, the file that the DDS authors' notebook reads.
+TRUTHS = {
+    "taskonomy-affinity": "data/taskonomy/affinity.csv",
+    "taskonomy-winrate": "data/taskonomy/winrate_pixels_16k.csv",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A number for each source and target.
+
+    Attributes:
+        sources: names of the rows.
+        targets: names of the columns.
+        values: (S, T) float64.
+    """
+
+    sources: list[str]
+    targets: list[str]
+    values: NDArray[np.float64]
+
+    def part(self, sources: Sequence[str], targets: Sequence[str]) -> Table:
+        """The table of these sources and targets, in this order."""
+        rows = [self.sources.index(name) for name in sources]
+        columns = [self.targets.index(name) for name in targets]
+        return Table(list(sources), list(targets), self.values[np.ix_(rows, columns)])
+
+    def write(self, path: Path) -> None:
+        """Write as CSV: a first row of target names, then a row per source."""
+        with writing(path) as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["source", *self.targets])
+            rows.writerows([name, *values] for name, values in zip(self.sources, self.values.tolist(), strict=True))
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file with target names in the first row and a source name at the start of each other row.
+
+    Raises ValueError naming line and column for a missing or non-numeric value, a row of the wrong length, or a name
+    that comes twice.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = [(line, row) for line, row in enumerate(csv.reader(file), 1) if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no CSV file: {error}") from error
+    if len(rows) < 2 or len(rows[0][1]) < 2:
+        raise ValueError(f"{path} has no table: a row of target names and a row per source are needed")
+    targets = _names(rows[0][1][1:], "target", path)
+    sources = _names([row[0] for _, row in rows[1:]], "source", path)
+    values = []
+    for line, row in rows[1:]:
+        if len(row) != len(targets) + 1:
+            raise ValueError(f"{path}, line {line}: {len(row)} columns where the first line has {len(targets) + 1}")
+        values.append([_number(text, path, line, target) for text, target in zip(row[1:], targets, strict=True)])
+    return Table(sources, targets, np.array(values))
+
+
+def load_truth(name: str) -> Table:
+    """Measured transfer results: a bundled table by its name in ``TRUTHS``, or else a CSV file.
+
+    The Taskonomy tables are cut to the 17 tasks of the DDS paper, as rows and as columns.
+    """
+    if name in TRUTHS:
+        with resources.as_file(resources.files("dds_transfer") / TRUTHS[name]) as path:
+            return read_table(path).part(TASKONOMY_TASKS, TASKONOMY_TASKS)
+    if not Path(name).exists():
+        raise ValueError(f"no truth named {name!r}: neither a file nor one of {', '.join(TRUTHS)}")
+    return read_table(Path(name))
+
+
+def _names(cells: Iterable[str], what: str, path: Path) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} names the {what} {twice!r} twice")
+    return names
+
+
+def _number(text: str, path: Path, line: int, target: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{path}, line {line}, column {target!r}: {text!r} is not a finite number")
+    return value
