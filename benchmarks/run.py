@@ -20,7 +20,6 @@ from measure import Effort, measure
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 FULL, QUICK = Effort(rounds=5, seconds=0.4), Effort(rounds=2, seconds=0.05)
-DISTURBED = 0.1  # cores
 DEFAULT_OUTPUT = Path(__file__).parent / "results" / "cpu.json"
 
 
@@ -88,7 +87,7 @@ def report(name: str, result: dict[str, Any]) -> str:
         line += "" if c["error"] is None else f"  error {c['error']:.1e}"
         line += f"  roof {c['roof']['fraction']:4.0%} (best {c['roof']['fraction_best']:4.0%})" if "roof" in c else ""
         lines.append(line)
-    if (result["cores_taken_by_others"] or 0) > DISTURBED:
+    if (result["cores_taken_by_others"] or 0) > goals.DISTURBED:
         lines.append(f"  disturbed: others took {result['cores_taken_by_others']:.1f} cores; these figures mean little")
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t kSlabBytes = 8 << 20;     // packed columns in flight: what a share of the last-level cache holds
 constexpr int64_t kBlockBytes = 256 << 10;  // of features read for one block's statistics and packing: half a level-2 cache
 constexpr int64_t kMostSlab = 2048;         // columns: one float32 sum over more would lose places
-constexpr int64_t kLeastSlab = 512;         // columns: the passes over the partial sums must not outweigh the sums
+constexpr int64_t kLeastSlab = 1024;         // columns: the passes over the partial sums must not outweigh the sums
 constexpr int64_t kRowsAtATime = 16;
 
 // Columns summed in registers. The rounding errors of random addends average out; those of equal ones add up to 2^-25 times
@@ -285,13 +285,18 @@ private:
                            [&](int64_t t) { k_.tile(c_, t % c_.panels[0], c_.panels[0] + t / c_.panels[0]); });
             return;
         }
-        team_.for_each(c_.panels[0] * (c_.panels[0] + 1) / 2, [&](int64_t t) {
-            // t counts along the rows of the lower triangle: i (i + 1) / 2 + j, j <= i. The last panel, which may not be
-            // full, is then always the one whose rows are broadcast: those come in smaller steps than the vectors.
-            auto i = static_cast<int64_t>((std::sqrt(8.0 * static_cast<double>(t) + 1) - 1) / 2);
-            while (i * (i + 1) / 2 > t) --i;
-            while ((i + 1) * (i + 2) / 2 <= t) ++i;
-            k_.tile(c_, i, t - i * (i + 1) / 2);
+        // Bands of rows of tiles: within a band, one column of tiles after another, so that the column's panel is read from
+        // the level-2 cache for all of them. Many threads want more, and so smaller, tasks.
+        const int64_t panels = c_.panels[0], band = panels < 64 ? 1 : 4, bands = (panels + band - 1) / band;
+        // Band b has columns 0 .. its last row; tasks count them in order. The last panel, which may not be full, is always one
+        // whose rows are broadcast: those come in smaller steps than the vectors.
+        std::vector<int64_t> first(static_cast<size_t>(bands) + 1);
+        for (int64_t b = 0; b < bands; ++b)
+            first[static_cast<size_t>(b) + 1] = first[static_cast<size_t>(b)] + std::min(panels, (b + 1) * band);
+        team_.for_each(first.back(), [&](int64_t task) {
+            const int64_t b = std::upper_bound(first.begin(), first.end(), task) - first.begin() - 1;
+            const int64_t j = task - first[static_cast<size_t>(b)];
+            for (int64_t i = std::max(j, b * band); i < std::min(panels, (b + 1) * band); ++i) k_.tile(c_, i, j);
         });
     }
 
