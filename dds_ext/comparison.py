@@ -84,8 +84,8 @@ def scores(
 ) -> npt.NDArray[np.float64]:
     """Compares every row of `a` (s, length) with every row of `b` (t, length), or with every other of `a`, by g.
 
-    Rows are matrices: flattened for "cosine", else their entries above the diagonal. This is itself a pairwise matrix: of
-    the rows' cosines, or correlations, in float64.
+    Rows are matrices: flattened for "cosine", else their entries above the diagonal. This is itself a pairwise matrix,
+    of the rows' cosines or correlations, in float64.
     """
     sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
     for rows, names in sets:

@@ -175,7 +175,7 @@ def grid(
 
 
 def dds(X: Array, Y: Array, **options: Any) -> float:
-    """Duality diagram similarity as its authors recommend it (ECCV 2020): z-scored features, Laplacian kernel, U-centring.
+    """Duality diagram similarity as its authors recommend it (ECCV 2020): z-score, Laplacian kernel, U-centring.
 
     The comparison is the cosine of the centred matrices.
 

@@ -251,9 +251,9 @@ def rdm(
     channels : C, how 2-D features unflatten: (C, *spatial), or (*spatial, C) with `channels_last`.
     groups : number of groups of channels for "group".
     precision : "fast" lets "laplacian" and "manhattan" use features rounded to a common int16 grid of step
-        u = max |z| / 32767, z the normalised features less a typical value of each. With r the largest sum of |rounding| of
-        a row (r <= d u / 2), a distance is off by at most 2 r and a laplacian kernel value by 2 gamma r; where that
-        bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
+        u = max |z| / 32767, z the normalised features less a typical value of each. With r the largest sum of |rounding|
+        of a row (r <= d u / 2), a distance is off by at most 2 r and a laplacian kernel value by 2 gamma r; where
+        that bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
     condensed : return the n (n - 1) / 2 entries above the diagonal, as scipy.spatial.distance.squareform orders them.
     check_finite : look for NaN and infinity in the input and the sums. Without it such rows give NaN, and rows
         without variance are at pearson distance 1.
@@ -267,7 +267,7 @@ def rdm(
     Raises
     ------
     ValueError : NaN or infinity in X or Y, n < 2 (n < 4 with "unbiased"), d = 0, a constant row under "pearson", a
-        median distance of 0, sums that overflow, channels that are missing or do not divide, gamma <= 0, an unknown name.
+        median distance of 0, results that overflow, channels missing or not divisible, gamma <= 0, an unknown name.
     TypeError : a dtype, device or kind of object that is not served.
 
     Equivalent to, for f="laplacian", normalize="zscore", center="double"::
@@ -304,7 +304,9 @@ def laplacian_rdm(X: Array, gamma: float | None = None, **options: Any) -> Array
 
 
 def rbf_rdm(X: Array, gamma: float | None = None, **options: Any) -> Array:
-    """Gaussian kernel matrix exp(-gamma |x - y|_2^2), gamma 2 / median squared distance by default; options as for `rdm`.
+    """Gaussian kernel matrix exp(-gamma |x - y|_2^2); gamma is 2 / median squared distance by default.
+
+    Options as for `rdm`.
 
     Equivalent to ``D = scipy.spatial.distance.cdist(X, X, "sqeuclidean"); np.exp(-(2 / np.median(D)) * D)``.
     """

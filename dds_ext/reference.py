@@ -129,7 +129,8 @@ def normalize(
 
 def metric_linear(X: Array, Y: Array, gamma: float | None = None) -> Array:
     """Linear kernel: x . y."""
-    return X @ Y.T
+    K: Array = X @ Y.T
+    return K
 
 
 def metric_laplacian(X: Array, Y: Array, gamma: float | None = None) -> Array:
@@ -174,7 +175,7 @@ def metric_cosine(X: Array, Y: Array, gamma: float | None = None) -> Array:
         return Z / np.where(norm == 0, 1.0, norm)
 
     X_unit = unit(X)
-    D = 1 - X_unit @ (X_unit if Y is X else unit(Y)).T
+    D: Array = 1 - X_unit @ (X_unit if Y is X else unit(Y)).T
     if Y is X:
         np.fill_diagonal(D, 0.0)
     return D

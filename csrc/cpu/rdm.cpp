@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t kSlabBytes = 8 << 20;     // packed columns in flight: what a share of the last-level cache holds
 constexpr int64_t kBlockBytes = 256 << 10;  // of features read for one block's statistics and packing: half a level-2 cache
 constexpr int64_t kMostSlab = 2048;         // columns: one float32 sum over more would lose places
-constexpr int64_t kLeastSlab = 1024;         // columns: the passes over the partial sums must not outweigh the sums
+constexpr int64_t kLeastSlab = 1024;        // columns: the passes over the partial sums must not outweigh the sums
 constexpr int64_t kRowsAtATime = 16;
 
 // Columns summed in registers. The rounding errors of random addends average out; those of equal ones add up to 2^-25 times
@@ -288,8 +288,8 @@ private:
         // Bands of rows of tiles: within a band, one column of tiles after another, so that the column's panel is read from
         // the level-2 cache for all of them. Many threads want more, and so smaller, tasks.
         const int64_t panels = c_.panels[0], band = panels < 64 ? 1 : 4, bands = (panels + band - 1) / band;
-        // Band b has columns 0 .. its last row; tasks count them in order. The last panel, which may not be full, is always one
-        // whose rows are broadcast: those come in smaller steps than the vectors.
+        // Band b has columns 0 .. its last row; tasks count them in order. The last panel, which may not be full, is always
+        // one whose rows are broadcast: those come in smaller steps than the vectors.
         std::vector<int64_t> first(static_cast<size_t>(bands) + 1);
         for (int64_t b = 0; b < bands; ++b)
             first[static_cast<size_t>(b) + 1] = first[static_cast<size_t>(b)] + std::min(panels, (b + 1) * band);
