@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import DTYPES, Array, Features, address, to_float
+from dds_ext._arrays import DTYPES, Array, Features, address, rows_text, to_float
 from dds_ext.pairwise import CENTERINGS, Options, Request, choose, isa, upper_triangle
 
 COMPARISONS = ("cosine", "pearson", "spearman", "kendall")
@@ -32,6 +32,16 @@ def _check_square(K: Matrices, name: str, dimensions: tuple[int, ...]) -> None:
     if K.ndim not in dimensions or K.shape[-1] != K.shape[-2]:
         wanted = " or ".join("(n, n)" if d == 2 else "(s, n, n)" for d in dimensions)
         raise ValueError(f"{name} has shape {K.shape}; it must be {wanted}")
+
+
+def _check_finite(K: Matrices, name: str) -> None:
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(K).all(-1))
+    if finite.all():
+        return
+    if K.ndim == 3:
+        worst = int(np.argmin(finite.all(-1)))
+        name, finite = f"{name}[{worst}]", finite[worst]
+    raise ValueError(f"{name} has NaN or infinity in {rows_text(np.flatnonzero(~finite).tolist())}")
 
 
 def center(K: Array, mode: str) -> Array:
@@ -61,8 +71,7 @@ def center(K: Array, mode: str) -> Array:
     matrix, like = _as_numpy(K, "K")
     _check_square(matrix, "K", (2,))
     n = matrix.shape[0]
-    if not np.isfinite(matrix).all():
-        raise ValueError("K has NaN or infinity")
+    _check_finite(matrix, "K")
     if n and np.abs(matrix - matrix.T).max() > 1e-4 * np.abs(matrix).max():
         raise ValueError("K is not symmetric; a centring is for the pairwise matrix of one set of images")
     if mode == "unbiased" and n < 4:
@@ -153,6 +162,7 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     (a, like), (b, _) = _as_numpy(K1, "K1"), _as_numpy(K2, "K2")
     for K, name in ((a, "K1"), (b, "K2")):
         _check_square(K, name, (2, 3))
+        _check_finite(K, name)
     if a.ndim != b.ndim:
         raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")
     if a.shape[-1] != b.shape[-1]:

@@ -251,9 +251,9 @@ def rdm(
     channels : C, how 2-D features unflatten: (C, *spatial), or (*spatial, C) with `channels_last`.
     groups : number of groups of channels for "group".
     precision : "fast" lets "laplacian" and "manhattan" use features rounded to a common int16 grid of step
-        u = max |z| / 32767, z the normalised features less a typical value of each. With r the largest sum of |rounding|
-        of a row (r <= d u / 2), a distance is off by at most 2 r and a laplacian kernel value by 2 gamma r; where
-        that bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
+        u = max |z| / 32767, z the normalised features less a typical value of each. With r the largest sum of
+        |rounding| over an image's features, r <= d u / 2, a distance is off by at most 2 r and a laplacian kernel value
+        by 2 gamma r; where that bound exceeds 1e-3 (manhattan: 1e-3 of the mean |z|_1) the call uses float32.
     condensed : return the n (n - 1) / 2 entries above the diagonal, as scipy.spatial.distance.squareform orders them.
     check_finite : look for NaN and infinity in the input and the sums. Without it such rows give NaN, and rows
         without variance are at pearson distance 1.

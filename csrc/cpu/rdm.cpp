@@ -82,7 +82,7 @@ public:
         c_.sets[1] = p.y;
         c_.set_count = p.y.data ? 2 : 1;
         c_.metric = p.metric;
-        c_.wide = mode == Mode::wide || p.x.dtype == Dtype::f64;
+        c_.wide = mode == Mode::wide;
         c_.gamma = p.gamma;
         c_.out = p.out;
         c_.out_stride = p.y.data ? p.y.rows : p.x.rows;
@@ -405,12 +405,13 @@ private:
     Buffer<double> group_mean_[2], group_scale_[2], column_mean_, column_scale_, column_peak_, row_mean_[2], row_scale_[2];
 };
 
-// Names the images most of whose pairs are infinite in a float32 result, if any are: of a pair that overflows one image is
-// the culprit, and it overflows with others too.
+// Names the images most of whose pairs are not finite in the result, if any are: of a pair that overflows one image is the
+// culprit, and it overflows with others too.
+template <class T>
 void find_overflow(const RdmParams& p, RdmStatus& status) {
     const int64_t n = p.x.rows, m = p.y.data ? p.y.rows : n;
     std::vector<int64_t> of_x(static_cast<size_t>(n)), of_y(static_cast<size_t>(m));
-    const auto* out = static_cast<const float*>(p.out);
+    const auto* out = static_cast<const T*>(p.out);
     for (int64_t i = 0; i < n; ++i) {
         for (int64_t j = p.condensed ? i + 1 : 0; j < m; ++j) {
             if (std::isfinite(*out++)) continue;
@@ -427,6 +428,7 @@ void find_overflow(const RdmParams& p, RdmStatus& status) {
     // as shares of the other set's images
     status.in_y = p.y.data && most_y * m > most_x * n;
     const auto& counts = status.in_y ? of_y : of_x;
+    status.rows.clear();
     for (size_t i = 0; i < counts.size(); ++i)
         if (counts[i] == (status.in_y ? most_y : most_x)) status.rows.push_back(static_cast<int64_t>(i));
 }
@@ -436,6 +438,7 @@ RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
     RdmStatus status;
     if (p.wide || p.x.dtype == Dtype::f64) {
         Computation(p, k, team, Mode::wide).run(status);
+        if (status.code == RdmStatus::overflow) find_overflow<double>(p, status);
         return status;
     }
     const int64_t n = p.x.rows;
@@ -447,7 +450,7 @@ RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
     if (status.code != RdmStatus::ok) return status;
     auto* out = static_cast<float*>(p.out);
     for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(result[i]);
-    if (p.check) find_overflow(p, status);
+    if (p.check) find_overflow<float>(p, status);
     return status;
 }
 
@@ -468,7 +471,7 @@ RdmStatus compute(const RdmParams& p, const Kernels& k, Team& team) {
     }
     const bool fixed = p.fast && metric.step == StepKind::absolute_difference && p.x.dtype != Dtype::f64 && !p.wide;
     if (fixed && Computation(params, k, team, Mode::fixed).run(status)) return status;
-    if (!p.wide && Computation(params, k, team, Mode::plain).run(status)) return status;
+    if (!p.wide && p.x.dtype != Dtype::f64 && Computation(params, k, team, Mode::plain).run(status)) return status;
     return compute_wide(params, k, team);
 }
 
