@@ -355,17 +355,22 @@ inline void finish_row(const Call& c, int64_t i) { c.wide ? finish_raw_row<doubl
 // ---- packing
 // -------------------------------------------------------------------------------------------------------------------
 
-// Transposes W staged rows of `width` numbers each (row stride kMaxWidth) into a panel's column-major layout; V::W sums per
-// Partial, lane by lane, into partials (V::W, kPartials) where that is wanted. The sums over kCoherent and then width /
-// kCoherent numbers are short enough for T.
+// Transposes W rows of `width` numbers each, less `shift` (width) unless that is null, into a panel's column-major layout; W
+// sums per Partial, lane by lane, into partials (W, kPartials). The sums over kCoherent and then width / kCoherent numbers
+// are short enough for T. Returns whether a number is not finite.
 template <class V, bool l1>
-void transpose_into(const typename V::T* stage, int64_t width, typename V::T* to, double* partials) {
+bool transpose_into(const typename V::T* const* rows, const typename V::T* shift, int64_t width, typename V::T* to,
+                    double* partials) {
     constexpr int W = V::W;
     using T = typename V::T;
     V total(0), coherent(0), magnitude(0), unlike(0), run(0), run_size(0), last(0);
     for (int64_t k = 0; k < width; k += W) {
         V v[W];
-        for (int r = 0; r < W; ++r) v[r] = V::load(stage + r * kMaxWidth + k);
+        for (int r = 0; r < W; ++r) v[r] = V::load(rows[r] + k);
+        if (shift) {
+            const V of_columns = V::load(shift + k);
+            for (int r = 0; r < W; ++r) v[r] = v[r] - of_columns;
+        }
         V::transpose(v);
         const int columns = width - k < W ? static_cast<int>(width - k) : W;
         for (int j = 0; j < columns; ++j) v[j].store(to + (k + j) * kPanel);
@@ -390,6 +395,7 @@ void transpose_into(const typename V::T* stage, int64_t width, typename V::T* to
     unlike.store(lanes[kUnlike]);
     for (int r = 0; r < W; ++r)
         for (int q = 0; q < kPartials; ++q) partials[r * kPartials + q] = static_cast<double>(lanes[q][r]);
+    return any_nonfinite(lanes[kSum], W) || any_nonfinite(lanes[kMagnitude], W);
 }
 
 // The same for pairs of int16 in 32-bit numbers, whose sums quantize() has formed.
@@ -437,40 +443,56 @@ void pack_block(const Call& c, int64_t block) {
     bool l1 = false;
     with_metric(c.metric, [&](auto metric) { l1 = is_l1<typename decltype(metric)::Step>; });
 
-    alignas(64) T stage[W * kMaxWidth];
-    T row[kMaxWidth];
+    // z is the stored number, or that less a shift which is itself a T: vectors are loaded from the features themselves
+    const bool shift_only = c.locate && !c.moments;
+    const bool plain = c.unit == 0 && !c.group_mean[0] && !c.row_mean[0] && (!c.column_mean || shift_only) && width % W == 0;
+    alignas(64) T stage[W * kMaxWidth], shift[kMaxWidth];
+    if (plain && shift_only)
+        for (int64_t k = 0; k < width; ++k) shift[k] = static_cast<T>(c.column_mean[begin + k]);
+    T numbers[kMaxWidth];
     int64_t first_row = 0;  // of the set, among the padded rows
     for (int set = 0; set < c.set_count; ++set) {
-        const int64_t rows = c.sets[set].rows, padded = c.panels[set] * kPanel;
+        const Features& f = c.sets[set];
+        const bool direct = plain && f.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && f.col_stride == 1 &&
+                            reinterpret_cast<uintptr_t>(f.data) % sizeof(T) == 0;
+        const int64_t padded = c.panels[set] * kPanel;
         for (int64_t i = 0; i < padded; i += W) {
             const int64_t to_row = first_row + i;
             double* partials = c.partial + kPartials * (block * c.padded_rows + to_row);
             T* panel = static_cast<T*>(c.packed) + to_row / kPanel * c.panel_columns * kPanel + to_row % kPanel;
+            T* to = panel + (begin - c.slab_begin) * kPanel;
+            const bool from_features = direct && i + W <= f.rows;
+            const T* rows[W];
+            bool nonfinite[W] = {};
             for (int r = 0; r < W; ++r) {
                 T* z = stage + r * kMaxWidth;
-                bool nonfinite = false;
-                prefetch_row(c.sets[set], i + r + kRowsAhead, begin, end);
-                if (i + r >= rows) {
+                rows[r] = from_features ? static_cast<const T*>(f.data) + (i + r) * f.row_stride + begin : z;
+                prefetch_row(f, i + r + kRowsAhead, begin, end);
+                if (from_features) continue;
+                if (i + r >= f.rows) {
                     memset(z, 0, sizeof(T) * kMaxWidth);
                     memset(partials + r * kPartials, 0, sizeof(double) * kPartials);
                 } else if (c.unit > 0) {
-                    nonfinite = read_row(c, set, i + r, begin, end, row);
+                    nonfinite[r] = read_row(c, set, i + r, begin, end, numbers);
                     if constexpr (sizeof(T) == 4)
-                        quantize(row, width, c.unit, reinterpret_cast<int16_t*>(z), partials + r * kPartials);
+                        quantize(numbers, width, c.unit, reinterpret_cast<int16_t*>(z), partials + r * kPartials);
                 } else {
-                    nonfinite = read_row(c, set, i + r, begin, end, z);
+                    nonfinite[r] = read_row(c, set, i + r, begin, end, z);
                 }
-                // several blocks of one row may say so at once
-                if (nonfinite) __atomic_store_n(c.nonfinite[set] + i + r, 1, __ATOMIC_RELAXED);
             }
             if (c.unit > 0) {
                 if constexpr (sizeof(T) == 4)
                     transpose_pairs_into<V>(stage, (width + 1) / 2, panel + (begin - c.slab_begin) / 2 * kPanel);
-            } else if (l1) {
-                transpose_into<V, true>(stage, width, panel + (begin - c.slab_begin) * kPanel, partials);
             } else {
-                transpose_into<V, false>(stage, width, panel + (begin - c.slab_begin) * kPanel, partials);
+                const T* less = from_features && shift_only ? shift : nullptr;
+                const bool doubtful = l1 ? transpose_into<V, true>(rows, less, width, to, partials)
+                                         : transpose_into<V, false>(rows, less, width, to, partials);
+                // large numbers may only have overflowed a sum: the stored ones decide
+                if (doubtful && from_features)
+                    for (int r = 0; r < W; ++r) nonfinite[r] = read_stored(f, i + r, begin, end, numbers);
             }
+            for (int r = 0; r < W; ++r)  // several blocks of one row may say so at once
+                if (nonfinite[r]) __atomic_store_n(c.nonfinite[set] + i + r, 1, __ATOMIC_RELAXED);
         }
         first_row += padded;
     }

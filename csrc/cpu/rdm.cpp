@@ -58,6 +58,40 @@ private:
     std::unique_ptr<T, Free> data_;
 };
 
+// Where a thread packs panels. Up to a bound the memory is kept for its next call: fresh pages cost as much as filling them.
+class Workspace {
+public:
+    explicit Workspace(int64_t bytes) : bytes_(bytes) {
+        if (kept().bytes >= bytes) {
+            bytes_ = kept().bytes;
+            data_ = std::move(kept().data);
+            kept().bytes = 0;
+        } else {
+            data_ = Buffer<char>(bytes);
+        }
+    }
+    ~Workspace() {
+        if (bytes_ <= kMostKept && bytes_ > kept().bytes) kept() = {std::move(data_), bytes_};
+    }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+    char* get() const { return data_.get(); }
+
+private:
+    static constexpr int64_t kMostKept = 16 << 20;
+    struct Kept {
+        Buffer<char> data;
+        int64_t bytes = 0;
+    };
+    static Kept& kept() {
+        thread_local Kept kept;
+        return kept;
+    }
+
+    Buffer<char> data_;
+    int64_t bytes_;
+};
+
 int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 double keep_variance(double variance) { return variance; }
@@ -234,7 +268,7 @@ private:
             std::clamp(kSlabBytes / (packed_number * c_.padded_rows), kLeastSlab, kMostSlab) / c_.width * c_.width;
         slab = std::min(round_up(d, 2), slab);
 
-        Buffer<char> packed(c_.padded_rows * slab * packed_number);
+        const Workspace packed(c_.padded_rows * slab * packed_number);
         Buffer<double> partial(round_up(slab, c_.width) / c_.width * c_.padded_rows * kPartials);
         Buffer<char> row_sum(c_.padded_rows * number), coherent(c_.padded_rows * number), near(c_.padded_rows * number);
         Buffer<char> inverse_norm(c_.padded_rows * number);

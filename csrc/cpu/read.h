@@ -265,15 +265,17 @@ DDS_INLINE double larger(double a, double b) { return a < b ? b : a; }
 DDS_INLINE double median_of_3(double a, double b, double c) { return larger(smaller(a, b), smaller(larger(a, b), c)); }
 
 // In the place of the means: Tukey's ninther, the median of the medians of three times three images. A mean would follow
-// a single image that lies far out, and all others' z would lose their last places to it.
+// a single image that lies far out, and all others' z would lose their last places to it. Rounded to float32, so that
+// the shift is the same number in any arithmetic.
 inline void column_location(const Call& c, int64_t begin, int64_t end) {
     constexpr int kSample = 9;
     double z[kSample][kMaxWidth];
     for (int i = 0; i < kSample; ++i) read_stages(c, 0, (2 * i + 1) * c.sets[0].rows / (2 * kSample), begin, end, 1, z[i]);
     for (int64_t k = 0; k < end - begin; ++k) {
-        c.column_mean[begin + k] =
-            median_of_3(median_of_3(z[0][k], z[3][k], z[6][k]), median_of_3(z[1][k], z[4][k], z[7][k]),
-                        median_of_3(z[2][k], z[5][k], z[8][k]));
+        const double median = median_of_3(median_of_3(z[0][k], z[3][k], z[6][k]), median_of_3(z[1][k], z[4][k], z[7][k]),
+                                          median_of_3(z[2][k], z[5][k], z[8][k]));
+        const auto rounded = static_cast<double>(static_cast<float>(median));
+        c.column_mean[begin + k] = is_nonfinite(rounded) ? 0 : rounded;  // infinite or NaN: reported later
     }
 }
 
