@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 
-from dds_ext import _cpu
+try:
+    from dds_ext import _cpu
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of dds_ext cannot be imported ({error}): if this is its source folder, run Python elsewhere, "
+        "or install with pip install -e ."
+    ) from error
+
 from dds_ext.comparison import COMPARISONS, center, compare
 from dds_ext.measures import MEASURES, affinity, cka, dds, grid, rsa, similarity
 from dds_ext.pairwise import (

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -198,4 +199,5 @@ names = {line.split("/")[-1].strip() for line in open("/proc/self/maps") if "/" 
 found = sorted(name for name in names if name.startswith(("libgomp", "libiomp", "libomp")))
 assert len(found) <= 1, found
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    # not in the source folder, whose dds_ext has no compiled part
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=Path(__file__).parent)

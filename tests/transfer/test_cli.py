@@ -150,10 +150,12 @@ def test_help_of_every_command_has_examples(dds: Run) -> None:
         assert f"  dds {command} " in result.stdout
 
 
-def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
     command = [sys.executable, "-c", "from dds_transfer.cli import main; main(prog_name='dds')", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    # not in the source folder, whose dds_ext has no compiled part
+    folder = Path(__file__).parent
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
 
 
 def test_as_a_program(tmp_path: Path, folder: Path) -> None:
