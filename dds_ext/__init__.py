@@ -11,7 +11,7 @@ try:
     from dds_ext import _cpu
 except ImportError as error:
     raise ImportError(
-        f"the compiled part of dds_ext cannot be imported ({error}): if this is its source folder, run Python elsewhere, "
+        f"the compiled part of dds_ext cannot be imported ({error}); in its source folder, run Python elsewhere "
         "or install with pip install -e ."
     ) from error
 

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
