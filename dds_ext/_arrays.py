@@ -50,6 +50,8 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
         if x.requires_grad and torch.is_grad_enabled():
             raise TypeError(f"{name} requires grad, and gradients are not served: pass {name}.detach()")
         a = x
+    elif isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, which is not served: leave out its masked images, or fill() them")
     elif isinstance(x, np.ndarray):
         a = x
     elif hasattr(x, "__dlpack__"):
@@ -63,6 +65,8 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
         raise TypeError(f"{name} is on device '{a.device}', which this build does not serve: pass {name}.cpu()")
     if isinstance(a, torch.Tensor) and a.layout is not torch.strided:
         raise TypeError(f"{name} has layout {a.layout}, which is not served: pass {name}.to_dense()")
+    if isinstance(a, torch.Tensor) and a.is_neg():
+        a = a.resolve_neg()
     dtype = _dtype_name(a)
     if dtype in _CONVERTED:
         # by NumPy: torch's own threads do not survive a fork
@@ -70,7 +74,8 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
             return torch.from_numpy(a.numpy().astype(np.float32)), like
         return a.astype(np.float32), like
     if dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {dtype}, which is not served; use float16, bfloat16, float32 or float64")
+        what = f"is of type {type(x).__name__}" if dtype == "object" and a is not x else f"has dtype {dtype}"
+        raise TypeError(f"{name} {what}, which is not served; use float16, bfloat16, float32 or float64")
     if isinstance(a, np.ndarray) and (not a.dtype.isnative or any(s % a.itemsize for s in a.strides)):
         a = a.astype(a.dtype.newbyteorder("="))
     return a, like

@@ -99,9 +99,7 @@ def scores(
     sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
     for rows, names in sets:
         if condenses(g) and rows.shape[1] < 3:
-            raise ValueError(
-                f"{names[0]} has {rows.shape[1]} pairs, fewer than 3 pairs; g='{g}' needs at least 3 images"
-            )
+            raise ValueError(f"{names[0]} has fewer than 3 pairs of images; g='{g}' needs at least 3 images")
         for row, name in zip(rows, names, strict=True):
             if not np.isfinite(row.sum(dtype=np.float64)) and not np.isfinite(row).all():
                 raise ValueError(f"{name} has NaN or infinity")
@@ -162,6 +160,8 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     (a, like), (b, _) = _as_numpy(K1, "K1"), _as_numpy(K2, "K2")
     for K, name in ((a, "K1"), (b, "K2")):
         _check_square(K, name, (2, 3))
+        if K.size == 0:
+            raise ValueError(f"{name} of shape {K.shape} is empty")
         _check_finite(K, name)
     if a.ndim != b.ndim:
         raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")

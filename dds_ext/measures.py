@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +25,22 @@ MEASURES: dict[str, dict[str, str]] = {
 """Options of `similarity` by the name of a measure."""
 
 
+_MORE = ("gamma", "channels", "channels_last", "groups", "precision", "check_finite")
+
+
+def _options(allowed: Sequence[str], options: Mapping[str, Any], **fixed: Any) -> Options:
+    for name in options:
+        if name not in allowed:
+            raise TypeError(f"unknown option {name!r}; choose from {', '.join(allowed)}")
+    return Options(**fixed, **options)
+
+
 def _models(models: Models, role: str, options: Options) -> list[Features]:
     items: list[tuple[str, Array]]
     if isinstance(models, Mapping):
         items = [(f"{role} '{name}'", x) for name, x in models.items()]
-    elif isinstance(models, torch.Tensor | np.ndarray | str):
-        raise TypeError(f"{role}s must be a mapping or a sequence of feature arrays, not one array")
+    elif isinstance(models, torch.Tensor | np.ndarray | str) or not isinstance(models, Iterable):
+        raise TypeError(f"{role}s must be a mapping or a sequence of feature arrays, got {type(models).__name__}")
     else:
         items = [(f"{role} {i}", x) for i, x in enumerate(models)]
     if not items:
@@ -91,7 +101,7 @@ def similarity(
 
         compare(rdm(X, f, normalize=normalize, center=center), rdm(Y, f, normalize=normalize, center=center), g)
     """
-    o = Options(f=f, normalize=normalize, center=center, **options)
+    o = _options(_MORE, options, f=f, normalize=normalize, center=center)
     choose("g", g, COMPARISONS)
     x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))
     _check_same_n([x, y])
@@ -121,7 +131,7 @@ def affinity(
     -------
     (S, T) float64 array; row s, column t is ``similarity(sources[s], targets[t], ...)``.
     """
-    o = Options(f=f, normalize=normalize, center=center, **options)
+    o = _options(_MORE, options, f=f, normalize=normalize, center=center)
     choose("g", g, COMPARISONS)
     a = _models(sources, "source", o)
     b = None if targets is None else _models(targets, "target", o)
@@ -161,7 +171,7 @@ def grid(
     centers, gs = _names("center", center, CENTERINGS), _names("g", g, COMPARISONS)
     short = isinstance(center, str) and isinstance(g, str)
     table: dict[tuple[str, ...], npt.NDArray[np.float64]] = {}
-    base = Options(**options)
+    base = _options(("channels", "channels_last", "groups", "precision", "check_finite"), options)
     a = _models(sources, "source", base)
     b = None if targets is None else _models(targets, "target", base)
     _check_same_n(a + (b or []))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 import torch
@@ -62,7 +63,16 @@ class Options:
         choose("normalize", self.normalize, NORMALIZATIONS)
         choose("center", self.center, CENTERINGS)
         choose("precision", self.precision, PRECISIONS)
+        for argument, value in (("channels", self.channels), ("groups", self.groups)):
+            if value is None and argument == "channels":
+                continue
+            if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+                raise TypeError(f"{argument} must be an integer, got {value!r}")
+            if operator.index(value) < 1:
+                raise ValueError(f"{argument} must be positive, got {value}")
         if self.gamma is not None:
+            if isinstance(self.gamma, bool) or not isinstance(self.gamma, SupportsFloat):
+                raise TypeError(f"gamma must be a number, got {self.gamma!r}")
             if not _METRICS[self.f][1]:
                 raise ValueError(f"f='{self.f}' has no gamma")
             if not (self.gamma > 0 and math.isfinite(self.gamma)):
@@ -110,6 +120,8 @@ class Request:
             raise ValueError(f"{x.name if x.n == 0 else y.name} has 0 images")
         if y.d != x.d:
             raise ValueError(f"{x.name} has {x.d} features, {y.name} has {y.d}; they must have the same")
+        if x.channels is not None and y.channels is not None and x.channels != y.channels:
+            raise ValueError(f"{x.name} has {x.channels} channels, {y.name} has {y.channels}; they must have the same")
         if x.wide or y.wide:
             self.x, self.y = x.widened(), y.widened()
 
@@ -196,13 +208,19 @@ def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any
         request.x.array, torch.Tensor
     ):
         raise TypeError(f"out must be of the kind of X, got {type(out).__name__}")
+    if isinstance(out, torch.Tensor) and (
+        out.device.type != "cpu" or out.layout is not torch.strided or out.is_neg() or out.requires_grad
+    ):
+        raise TypeError("out must be a plain, dense tensor on the CPU that does not require grad")
     if str(out.dtype).removeprefix("torch.") != dtype:
         raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
     contiguous = (
         out.is_contiguous() if isinstance(out, torch.Tensor) else out.flags.c_contiguous and out.flags.writeable
     )
-    if tuple(out.shape) != shape or not contiguous:
-        raise ValueError(f"out must be contiguous, writable and of shape {shape}, got shape {tuple(out.shape)}")
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out must have shape {shape}, got {tuple(out.shape)}")
+    if not contiguous:
+        raise ValueError("out must be contiguous and writable")
     return out
 
 

@@ -445,3 +445,60 @@ def test_one_array_is_not_several_models(X: Array) -> None:
 def test_two_images_are_too_few_to_correlate(X: Array) -> None:
     with pytest.raises(ValueError, match=r"fewer than 3 pairs"):
         dds_ext.rsa(X[:2], X[:2])
+
+
+@pytest.mark.parametrize("n", [4, 9, 20, 33, 60])
+def test_models_that_say_nothing(n: int) -> None:
+    """Equal images give a constant matrix: its centring is zero, not the rounding errors of sums."""
+    constant, other = np.full((n, 3), 0.1), np.random.default_rng(n).normal(size=(n, 5))
+    with pytest.raises(ValueError, match="matrix of X has zero norm"):
+        dds_ext.dds(constant, other)
+    with pytest.raises(ValueError, match="matrix of Y has zero norm"):
+        dds_ext.cka(other, constant)
+    with pytest.raises(ValueError, match="matrix of source 'flat' has zero norm"):
+        dds_ext.affinity({"flat": constant.astype(np.float32)}, {"other": other})
+
+
+def test_out_on_another_device(X: Array) -> None:
+    n = len(X)
+    with pytest.raises(TypeError, match="out must be a plain, dense tensor on the CPU"):
+        dds_ext.rdm(torch.from_numpy(X), out=torch.empty(n, n, device="meta"))
+    with pytest.raises(TypeError, match="does not require grad"):
+        dds_ext.rdm(torch.from_numpy(X), out=torch.empty(n, n, requires_grad=True))
+
+
+def test_negative_bit() -> None:
+    T = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    negated = torch.complex(T, T + 1).conj().imag
+    assert negated.is_neg()
+    expected = negated.resolve_neg() @ T.T
+    torch.testing.assert_close(dds_ext.linear_rdm(negated, Y=T), expected, rtol=0, atol=1e-5)
+
+
+def test_masked_array(X: Array) -> None:
+    with pytest.raises(TypeError, match="X is a masked array"):
+        dds_ext.rdm(np.ma.masked_array(X, X > 1))
+
+
+def test_arguments_of_the_wrong_type(X: Array) -> None:
+    for argument in ("channels", "groups"):
+        for value in ("3", 2.0, True):
+            with pytest.raises(TypeError, match=f"{argument} must be an integer"):
+                dds_ext.rdm(X, normalize="group", **{argument: value})
+    for gamma in ("a", [1], 1j, True):
+        with pytest.raises(TypeError, match="gamma must be a number"):
+            dds_ext.rdm(X, gamma=gamma)
+    with pytest.raises(ValueError, match="channels must be positive, got -7"):
+        dds_ext.rdm(X, channels=-7)
+    with pytest.raises(TypeError, match="unknown option 'foo'"):
+        dds_ext.affinity([X], foo=1)
+    with pytest.raises(TypeError, match="unknown option 'f'"):
+        dds_ext.grid([X, X], f="linear")
+    with pytest.raises(TypeError, match="sources must be a mapping or a sequence"):
+        dds_ext.affinity(3)
+
+
+def test_channels_of_y() -> None:
+    X, Y = np.ones((20, 3, 2, 2)), np.ones((20, 2, 6))
+    with pytest.raises(ValueError, match="X has 3 channels, Y has 2"):
+        dds_ext.rdm(X, normalize="batch", Y=Y)

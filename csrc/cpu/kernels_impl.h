@@ -56,8 +56,7 @@ DDS_INLINE void with_metric(int index, F f) {
 #undef DDS_CASE
 }
 
-// ---- register tile
-// ------------------------------------------------------------------------------------------------------------
+// ---- register tile ----
 
 // sums (V::rows, vectors * W; row stride kPanel) = or += over `depth` columns of a's V::rows rows against b's vectors.
 // The sum of the depth starts from zero and is added as a whole, so that rounding errors grow with depth, not with d.
@@ -184,18 +183,17 @@ void distances_from_maxima(const Call& c, const Tile& t, T* sums) {
 
 void distances_from_fixed(const Call& c, const Tile& t, const int32_t* maxima, float* sums) {
     const float unit = static_cast<float>(c.unit);
-    const float* row_sum = static_cast<const float*>(c.row_sum);
+    // integers, which may exceed float's 2^24: added as such
+    const int32_t* row_sum = static_cast<const int32_t*>(c.row_sum);
     for (int r = 0; r < t.rows; ++r) {
-        // the row sums are integers below 2^31 in size, but may exceed float's 2^24: add as integers
-        const int32_t si = reinterpret_cast<const int32_t*>(row_sum)[t.i_panel * kPanel + r];
-        const int32_t* sj = reinterpret_cast<const int32_t*>(row_sum) + t.j_panel * kPanel;
+        const int32_t si = row_sum[t.i_panel * kPanel + r];
+        const int32_t* sj = row_sum + t.j_panel * kPanel;
         for (int j = 0; j < (t.diagonal ? r + 1 : t.cols); ++j)
             sums[r * kPanel + j] = unit * static_cast<float>(2 * maxima[r * kPanel + j] - si - sj[j]);
     }
 }
 
-// ---- finishing
-// -------------------------------------------------------------------------------------------------------------
+// ---- finishing ----
 
 // The pair's sum in float64, straight from the features: the differences are formed before anything is rounded.
 template <class Step>
@@ -352,8 +350,7 @@ void finish_raw_row(const Call& c, int64_t i) {
 
 inline void finish_row(const Call& c, int64_t i) { c.wide ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i); }
 
-// ---- packing
-// -------------------------------------------------------------------------------------------------------------------
+// ---- packing ----
 
 // Transposes W rows of `width` numbers each, less `shift` (width) unless that is null, into a panel's column-major layout; W
 // sums per Partial, lane by lane, into partials (W, kPartials). The sums over kCoherent and then width / kCoherent numbers
@@ -500,8 +497,7 @@ void pack_block(const Call& c, int64_t block) {
 
 inline void pack(const Call& c, int64_t block) { c.wide ? pack_block<double>(c, block) : pack_block<float>(c, block); }
 
-// ---- centring
-// ------------------------------------------------------------------------------------------------------------------
+// ---- centring ----
 
 template <class T>
 double sum_of_row(const void* row, int64_t n) {
@@ -519,8 +515,7 @@ void shift_of_row(void* row, int64_t n, double shift, const double* shifts) {
     for (int64_t j = 0; j < n; ++j) k[j] = static_cast<T>(static_cast<double>(k[j]) - (shift + shifts[j]));
 }
 
-// ---- roof
-// -----------------------------------------------------------------------------------------------------------------------
+// ---- roof ----
 
 // `steps` times the inner step on every sum of a register tile, nothing loaded or stored. Returns how many pair-elements.
 template <class Step, class V>
@@ -562,8 +557,7 @@ int64_t roof(int metric, bool fixed, int64_t steps) {
     return elements;
 }
 
-// ---- the table
-// ------------------------------------------------------------------------------------------------------------------
+// ---- the table ----
 
 inline Kernels make_kernels(const char* name) {
     Kernels k;

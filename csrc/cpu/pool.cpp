@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 namespace dds {
 namespace {
@@ -57,6 +59,7 @@ public:
         state_.fetch_and(~kOpen, std::memory_order_acq_rel);
         for (int spins = 0; state_.load(std::memory_order_acquire) & kActive; ++spins)
             spins < 2000 ? pause() : std::this_thread::yield();
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
 private:
@@ -65,7 +68,13 @@ private:
     static constexpr int kWorkersShift = 16, kGenerationShift = 32;
 
     void take(int64_t count) {
-        for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) body_(context_, i);
+        try {
+            for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) body_(context_, i);
+        } catch (...) {
+            next_.store(count, std::memory_order_relaxed);
+            std::lock_guard<std::mutex> lock(mutex_);
+            failure_ = std::current_exception();
+        }
     }
 
     void work(int id) {
@@ -104,6 +113,7 @@ private:
     void (*body_)(void*, int64_t) = nullptr;
     void* context_ = nullptr;
     int64_t count_ = 0;
+    std::exception_ptr failure_;  // under mutex_ while a loop runs
     std::mutex mutex_;
     std::condition_variable wake_;
 };

@@ -17,7 +17,7 @@ public:
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
 
-    // f(i) for every i in [0, count); returns when all are done. f must not throw.
+    // f(i) for every i in [0, count); returns when all are done. What f throws stops the loop and is thrown here.
     template <class F>
     void for_each(int64_t count, F&& f) {
         run(count, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);

@@ -2,10 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <exception>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <new>
 
 #include "cpu/centering.h"
@@ -518,20 +516,12 @@ std::vector<RdmStatus> rdm(const std::vector<RdmParams>& params, int threads, co
     Team team(threads);
     // as many matrices at a time as there are threads, each on one of them; what is left over gets all threads
     const int64_t together = count / std::max(threads, 1) * std::max(threads, 1);
-    std::mutex mutex;
-    std::exception_ptr failure;
     if (threads > 1) {
         team.for_each(together, [&](int64_t i) {
-            try {
-                Team alone(1);
-                statuses[static_cast<size_t>(i)] = compute(params[static_cast<size_t>(i)], k, alone);
-            } catch (...) {
-                std::lock_guard<std::mutex> lock(mutex);
-                failure = std::current_exception();
-            }
+            Team alone(1);
+            statuses[static_cast<size_t>(i)] = compute(params[static_cast<size_t>(i)], k, alone);
         });
     }
-    if (failure) std::rethrow_exception(failure);
     for (int64_t i = threads > 1 ? together : 0; i < count; ++i)
         statuses[static_cast<size_t>(i)] = compute(params[static_cast<size_t>(i)], k, team);
     return statuses;

@@ -61,16 +61,17 @@ def main() -> None:
     """
 
 
-def _output_path(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    # Found out before the work rather than after it.
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}")
-    return path
+def _output(*names: str, endings: tuple[str, ...] = (), **settings: Any) -> Callable[[Command], Command]:
+    def check(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+        # Found out before the work rather than after it.
+        if path is not None and not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {path.parent}")
+        if path is not None and endings and path.suffix not in endings:
+            raise click.BadParameter(f"{path} must end in {' or '.join(endings)}")
+        return path
 
-
-def _output(*names: str, **settings: Any) -> Callable[[Command], Command]:
     kind = click.Path(dir_okay=False, writable=True, path_type=Path)
-    return click.option(*names, type=kind, callback=_output_path, **settings)
+    return click.option(*names, type=kind, callback=check, **settings)
 
 
 _csv = _output("--csv", "csv_path", help="Also write the result to this CSV file.")
@@ -126,7 +127,11 @@ def rank(
 @main.command(short_help="Similarity of every model to every other.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_output("-o", "--output", required=True, help="CSV file to write: a row per source, a column per target.")
-@_output("--plot", help="Also draw a heat map to this file (.png, .pdf, .svg). Needs dds_ext[plot].")
+@_output(
+    "--plot",
+    endings=(".png", ".pdf", ".svg"),
+    help="Also draw a heat map to this file (.png, .pdf, .svg). Needs dds_ext[plot].",
+)
 @_measure
 def affinity(files: tuple[str, ...], output: Path, plot: Path | None, measure: str) -> None:
     """Similarity of every model to every other, as a table.
@@ -139,6 +144,8 @@ def affinity(files: tuple[str, ...], output: Path, plot: Path | None, measure: s
     if plot is not None:
         from dds_transfer import plots  # first of all, for matplotlib may be missing
     models = _load(files)
+    if len(models) < 2:
+        raise ValueError(f"{files[0]} holds one model; an affinity table needs at least two")
     n = common_images(models)
     with working(f"{measure}, {len(models)} models, {n} images"):
         values = dds_ext.affinity(_arrays(models), **dds_ext.MEASURES[measure])

@@ -169,3 +169,14 @@ def test_as_a_program(tmp_path: Path, folder: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith(f"Error: cannot read {folder}/b.npy: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_affinity_refuses_before_the_work(dds: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    result = dds("affinity", folder, "-o", table, "--plot", tmp_path / "heat.foo")
+    assert result.exit_code != 0
+    assert "must end in .png or .pdf or .svg" in result.stderr
+    result = dds("affinity", folder / "target.npy", "-o", table)
+    assert result.exit_code != 0
+    assert "holds one model" in result.stderr
+    assert not table.exists()
