@@ -128,8 +128,10 @@ def _read(path: Path, wanted: str | None, alone: bool) -> list[Features]:
             models.append(Features(name, path, member, _checked(members[member](), f"{path}:{member}", several)))
         return models
     except _DAMAGED as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"cannot read {path}: {reason or type(error).__name__}") from error
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if not isinstance(error, ValueError | pickle.UnpicklingError):  # what is said there means nothing by itself
+            reason = f"it is damaged, or not a {path.suffix} file ({reason})"
+        raise ValueError(f"cannot read {path}: {reason}") from error
 
 
 def _checked(content: Any, origin: str, several: bool) -> Array:
