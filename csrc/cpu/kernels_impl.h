@@ -352,22 +352,65 @@ inline void finish_row(const Call& c, int64_t i) { c.wide ? finish_raw_row<doubl
 
 // ---- packing ----
 
-// Transposes W rows of `width` numbers each, less `shift` (width) unless that is null, into a panel's column-major layout; W
-// sums per Partial, lane by lane, into partials (W, kPartials). The sums over kCoherent and then width / kCoherent numbers
-// are short enough for T. Returns whether a number is not finite.
+// The column or row stage in T: z = (x - mean) scale + rest. `mean` is the mean rounded to T and `rest` makes up for that, so
+// that an offset of the features costs z no places.
+template <class V>
+struct Affine {
+    V mean, scale, rest;
+    DDS_INLINE V operator()(V x) const { return fma(x - mean, scale, rest); }
+};
+
+template <class T>
+struct AffineStage {
+    const T *mean = nullptr, *scale = nullptr, *rest = nullptr;
+
+    explicit operator bool() const { return mean; }
+    template <class V>
+    DDS_INLINE Affine<V> load(int64_t k) const {
+        return {V::load(mean + k), V::load(scale + k), V::load(rest + k)};
+    }
+    template <class V>
+    DDS_INLINE Affine<V> broadcast(int64_t k) const {
+        return {V(mean[k]), V(scale[k]), V(rest[k])};
+    }
+};
+
+// The stage of `count` columns or rows, held in `numbers` (3, n); what is beyond them becomes 0.
+template <class T>
+AffineStage<T> affine_stage(const double* mean, const double* scale, int64_t count, int64_t n, T* numbers) {
+    T *rounded = numbers, *scales = numbers + n, *rest = numbers + 2 * n;
+    for (int64_t k = count; k < n; ++k) rounded[k] = scales[k] = rest[k] = 0;
+    for (int64_t k = 0; k < count; ++k) {
+        rounded[k] = static_cast<T>(mean[k]);
+        scales[k] = static_cast<T>(scale[k]);
+        rest[k] = static_cast<T>((static_cast<double>(rounded[k]) - mean[k]) * scale[k]);
+    }
+    return {rounded, scales, rest};
+}
+
+// W rows of `width` numbers on their way into a panel.
+template <class T>
+struct Strip {
+    const T* const* rows;
+    AffineStage<T> columns, images;  // to be applied; of the block's columns, and of these rows
+};
+
+// Transposes a strip into a panel's column-major layout; W sums per Partial, lane by lane, into partials (W, kPartials). The
+// sums over kCoherent and then width / kCoherent numbers are short enough for T. Returns whether a number is not finite.
 template <class V, bool l1>
-bool transpose_into(const typename V::T* const* rows, const typename V::T* shift, int64_t width, typename V::T* to,
-                    double* partials) {
+bool transpose_into(const Strip<typename V::T>& strip, int64_t width, typename V::T* to, double* partials) {
     constexpr int W = V::W;
     using T = typename V::T;
     V total(0), coherent(0), magnitude(0), unlike(0), run(0), run_size(0), last(0);
     for (int64_t k = 0; k < width; k += W) {
         V v[W];
-        for (int r = 0; r < W; ++r) v[r] = V::load(rows[r] + k);
-        if (shift) {
-            const V of_columns = V::load(shift + k);
-            for (int r = 0; r < W; ++r) v[r] = v[r] - of_columns;
+        for (int r = 0; r < W; ++r) v[r] = V::load(strip.rows[r] + k);
+        if (strip.columns) {
+            const auto stage = strip.columns.template load<V>(k);
+            for (int r = 0; r < W; ++r) v[r] = stage(v[r]);
         }
+        if (strip.images)
+            for (int r = 0; r < W; ++r) v[r] = strip.images.template broadcast<V>(r)(v[r]);
         V::transpose(v);
         const int columns = width - k < W ? static_cast<int>(width - k) : W;
         for (int j = 0; j < columns; ++j) v[j].store(to + (k + j) * kPanel);
@@ -440,35 +483,43 @@ void pack_block(const Call& c, int64_t block) {
     bool l1 = false;
     with_metric(c.metric, [&](auto metric) { l1 = is_l1<typename decltype(metric)::Step>; });
 
-    // z is the stored number, or that less a shift which is itself a T: vectors are loaded from the features themselves
-    const bool shift_only = c.locate && !c.moments;
-    const bool plain = c.unit == 0 && !c.group_mean[0] && !c.row_mean[0] && (!c.column_mean || shift_only) && width % W == 0;
-    alignas(64) T stage[W * kMaxWidth], shift[kMaxWidth];
-    if (plain && shift_only)
-        for (int64_t k = 0; k < width; ++k) shift[k] = static_cast<T>(c.column_mean[begin + k]);
+    // where z is at most one stage away from stored numbers of type T, vectors are loaded from the features themselves
+    const bool one_stage = c.unit == 0 && !c.group_mean[0] && !(c.row_mean[0] && c.column_mean) && width % W == 0;
+    alignas(64) T stage[W * kMaxWidth], zeros[kMaxWidth] = {}, of_columns[3 * kMaxWidth], of_images[3 * W];
+    AffineStage<T> columns;
+    if (one_stage && c.column_mean)
+        columns = affine_stage(c.column_mean + begin, c.column_scale + begin, width, width, of_columns);
     T numbers[kMaxWidth];
     int64_t first_row = 0;  // of the set, among the padded rows
     for (int set = 0; set < c.set_count; ++set) {
         const Features& f = c.sets[set];
-        const bool direct = plain && f.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && f.col_stride == 1 &&
+        const bool direct = one_stage && f.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && f.col_stride == 1 &&
                             reinterpret_cast<uintptr_t>(f.data) % sizeof(T) == 0;
         const int64_t padded = c.panels[set] * kPanel;
         for (int64_t i = 0; i < padded; i += W) {
             const int64_t to_row = first_row + i;
             double* partials = c.partial + kPartials * (block * c.padded_rows + to_row);
+            if (i >= f.rows) {  // no tile looks at vectors without an image
+                memset(partials, 0, sizeof(double) * kPartials * W);
+                continue;
+            }
+            const int count = static_cast<int>(i + W < f.rows ? W : f.rows - i);
             T* panel = static_cast<T*>(c.packed) + to_row / kPanel * c.panel_columns * kPanel + to_row % kPanel;
             T* to = panel + (begin - c.slab_begin) * kPanel;
-            const bool from_features = direct && i + W <= f.rows;
             const T* rows[W];
             bool nonfinite[W] = {};
             for (int r = 0; r < W; ++r) {
                 T* z = stage + r * kMaxWidth;
-                rows[r] = from_features ? static_cast<const T*>(f.data) + (i + r) * f.row_stride + begin : z;
+                rows[r] = z;
+                if (direct) {
+                    // what becomes 0 stands in for images that are not there
+                    rows[r] = r < count ? static_cast<const T*>(f.data) + (i + r) * f.row_stride + begin
+                                        : (columns ? columns.mean : zeros);
+                    continue;
+                }
                 prefetch_row(f, i + r + kRowsAhead, begin, end);
-                if (from_features) continue;
-                if (i + r >= f.rows) {
+                if (r >= count) {
                     memset(z, 0, sizeof(T) * kMaxWidth);
-                    memset(partials + r * kPartials, 0, sizeof(double) * kPartials);
                 } else if (c.unit > 0) {
                     nonfinite[r] = read_row(c, set, i + r, begin, end, numbers);
                     if constexpr (sizeof(T) == 4)
@@ -481,14 +532,20 @@ void pack_block(const Call& c, int64_t block) {
                 if constexpr (sizeof(T) == 4)
                     transpose_pairs_into<V>(stage, (width + 1) / 2, panel + (begin - c.slab_begin) / 2 * kPanel);
             } else {
-                const T* less = from_features && shift_only ? shift : nullptr;
-                const bool doubtful = l1 ? transpose_into<V, true>(rows, less, width, to, partials)
-                                         : transpose_into<V, false>(rows, less, width, to, partials);
+                Strip<T> strip{rows, {}, {}};
+                if (direct) {
+                    strip.columns = columns;
+                    if (c.row_mean[set])
+                        strip.images = affine_stage(c.row_mean[set] + i, c.row_scale[set] + i, count, W, of_images);
+                }
+                const bool doubtful = l1 ? transpose_into<V, true>(strip, width, to, partials)
+                                         : transpose_into<V, false>(strip, width, to, partials);
                 // large numbers may only have overflowed a sum: the stored ones decide
-                if (doubtful && from_features)
-                    for (int r = 0; r < W; ++r) nonfinite[r] = read_stored(f, i + r, begin, end, numbers);
+                if (doubtful && direct)
+                    for (int r = 0; r < count; ++r) nonfinite[r] = read_stored(f, i + r, begin, end, numbers);
             }
-            for (int r = 0; r < W; ++r)  // several blocks of one row may say so at once
+            if (count < W) memset(partials + count * kPartials, 0, sizeof(double) * kPartials * (W - count));
+            for (int r = 0; r < count; ++r)  // several blocks of one row may say so at once
                 if (nonfinite[r]) __atomic_store_n(c.nonfinite[set] + i + r, 1, __ATOMIC_RELAXED);
         }
         first_row += padded;

@@ -29,10 +29,10 @@ constexpr int64_t kRowsAtATime = 16;
 constexpr int64_t kDepth = 256;
 constexpr int64_t kCarefulDepth = 32;
 
-// A pair's sum is off by the rounding of its z: by at most 2^-24 (|z_i|_1 + |z_j|_1) under L1, and relative to its root by
-// 2^-23 of the root of |z_i|^2 + |z_j|^2 else. Where that may exceed 1e-5 of the sum, it is summed again in float64.
-constexpr double kNearAbsolute = 6e-3;
-constexpr double kNearSquared = 1.5e-4;
+// A pair's sum is off by the two roundings of its z: by at most 2^-23 (|z_i|_1 + |z_j|_1) under L1, and relative to its root
+// by 2^-22 of the root of |z_i|^2 + |z_j|^2 else. Where that may exceed 1e-5 of the sum, it is summed again in float64.
+constexpr double kNearAbsolute = 1.2e-2;
+constexpr double kNearSquared = 6e-4;
 constexpr double kWorstFixedError = 1e-3;
 
 struct Free {

@@ -97,15 +97,22 @@ DDS_INLINE bool for_stored(const void* data, int64_t offset, int64_t stride, int
     return found != 0;
 }
 
+// f(In()) for the type the features are stored in.
+template <class F>
+DDS_INLINE auto with_stored_type(const Features& features, F f) {
+    switch (features.dtype) {
+        case Dtype::f16: return f(Half());
+        case Dtype::bf16: return f(Bfloat16());
+        case Dtype::f32: return f(float());
+        default: return f(double());
+    }
+}
+
 template <class Body>
 DDS_INLINE bool for_stored(const Features& f, int64_t row, int64_t begin, int64_t end, Body body) {
-    const int64_t offset = row * f.row_stride + begin * f.col_stride, n = end - begin;
-    switch (f.dtype) {
-        case Dtype::f16: return for_stored<Half>(f.data, offset, f.col_stride, n, body);
-        case Dtype::bf16: return for_stored<Bfloat16>(f.data, offset, f.col_stride, n, body);
-        case Dtype::f32: return for_stored<float>(f.data, offset, f.col_stride, n, body);
-        default: return for_stored<double>(f.data, offset, f.col_stride, n, body);
-    }
+    const int64_t offset = row * f.row_stride + begin * f.col_stride;
+    return with_stored_type(
+        f, [&](auto in) { return for_stored<decltype(in)>(f.data, offset, f.col_stride, end - begin, body); });
 }
 
 template <class T>
@@ -234,25 +241,46 @@ inline void group_moments(const Call& c, int set, int64_t row, double* scratch) 
     }
 }
 
+// Adds w columns of `rows` rows to the sums of x - shift and of its squares.
+template <int rows, class In>
+DDS_INLINE void add_moments(const In* x, int64_t row_stride, int64_t w, const double* shift, double* sum, double* squares) {
+#pragma omp simd
+    for (int64_t k = 0; k < w; ++k) {
+        double s = 0, q = 0;
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            In stored;
+            memcpy(&stored, x + r * row_stride + k, sizeof(In));
+            const double t = static_cast<double>(value_of(stored)) - shift[k];
+            s += t;
+            q += t * t;
+        }
+        sum[k] += s;
+        squares[k] += q;
+    }
+}
+
 // Stage 2: mean and scale of columns [begin, end) over the images of x.
 inline void column_moments(const Call& c, int64_t begin, int64_t end) {
+    constexpr int kTogether = 4;  // rows: the sums are loaded and stored once for all of them
     double shift[kMaxWidth], sum[kMaxWidth], squares[kMaxWidth], z[kMaxWidth];
-    const int64_t n = c.sets[0].rows, w = end - begin;
+    const Features& f = c.sets[0];
+    const int64_t n = f.rows, w = end - begin;
     read_stages(c, 0, 0, begin, end, 1, shift);
     for (int64_t k = 0; k < w; ++k) sum[k] = squares[k] = 0;
-    auto add = [&](int64_t k, auto x) {
-        double t = static_cast<double>(x) - shift[k];
-        sum[k] += t;
-        squares[k] += t * t;
-    };
-    for (int64_t i = 1; i < n; ++i) {
-        prefetch_row(c.sets[0], i + kRowsAhead, begin, end);
-        if (!c.group_mean[0]) {
-            for_stored(c.sets[0], i, begin, end, add);
-        } else {
-            read_stages(c, 0, i, begin, end, 1, z);
-            for (int64_t k = 0; k < w; ++k) add(k, z[k]);
-        }
+    int64_t i = 1;
+    if (!c.group_mean[0] && f.col_stride == 1) {
+        with_stored_type(f, [&](auto in) {
+            const auto* x = static_cast<const decltype(in)*>(f.data) + begin;
+            for (; i + kTogether <= n; i += kTogether) {
+                for (int r = 0; r < kTogether; ++r) prefetch_row(f, i + r + kTogether, begin, end);
+                add_moments<kTogether>(x + i * f.row_stride, f.row_stride, w, shift, sum, squares);
+            }
+        });
+    }
+    for (; i < n; ++i) {
+        read_stages(c, 0, i, begin, end, 1, z);
+        add_moments<1>(z, 0, w, shift, sum, squares);
     }
     for (int64_t k = 0; k < w; ++k) {
         c.column_mean[begin + k] = shift[k] + sum[k] / static_cast<double>(n);
