@@ -3,24 +3,24 @@ import enum
 class Features:
     def __init__(self, data: int, rows: int, cols: int, row_stride: int, col_stride: int, dtype: int) -> None: ...
 
+class Product:
+    def __init__(self, metric: int, centering: int, gamma: float, out: int) -> None: ...
+
 class RdmParams:
     def __init__(
         self,
         *,
         x: Features,
         y: Features | None,
-        metric: int,
         norm: int,
-        centering: int,
+        products: list[Product],
         channels: int,
         channels_last: bool,
         groups: int,
-        gamma: float,
         fast: bool,
         wide: bool,
         condensed: bool,
         check: bool,
-        out: int,
     ) -> None: ...
 
 class Code(enum.Enum):
@@ -34,10 +34,11 @@ class RdmStatus:
     code: Code
     in_y: bool
     rows: list[int]
-    gamma: float
+    product: int
+    gammas: list[float]
     fast: bool
 
-def metrics() -> list[tuple[str, bool]]: ...
+def metrics() -> list[tuple[str, bool, int]]: ...
 def norms() -> list[tuple[str, bool]]: ...
 def available_isas() -> list[str]: ...
 def rdm(params: list[RdmParams], threads: int, isa: str | None) -> list[RdmStatus]: ...

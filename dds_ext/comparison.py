@@ -67,7 +67,7 @@ def center(K: Array, mode: str) -> Array:
         A = K * (1 - np.eye(n)); r = A.sum(1); T = r.sum()
         (A - (r[:, None] + r[None]) / (n - 2) + T / ((n - 1) * (n - 2))) * (1 - np.eye(n))
     """
-    index = choose("mode", mode, CENTERINGS)
+    choose("mode", mode, CENTERINGS)
     matrix, like = _as_numpy(K, "K")
     _check_square(matrix, "K", (2,))
     n = matrix.shape[0]
@@ -77,15 +77,29 @@ def center(K: Array, mode: str) -> Array:
     if mode == "unbiased" and n < 4:
         raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
     # the mean of both halves: a matrix that is symmetric only up to rounding becomes exactly so
-    result = (matrix + matrix.T) / 2
-    if index:
-        _cpu.center(address(result), 1, n, DTYPES[result.dtype.name], index, torch.get_num_threads(), isa())
+    result: Matrices = centered((matrix + matrix.T)[None] / 2, mode)[0]
     return like(result)
+
+
+def centered(K: Matrices, mode: str) -> Matrices:
+    """Centred copy of a stack of symmetric matrices, (s, n, n); `K` itself for "none"."""
+    if mode == "none":
+        return K
+    result: Matrices = K.copy()
+    s, n, _ = result.shape
+    index = CENTERINGS.index(mode)
+    _cpu.center(address(result), s, n, DTYPES[result.dtype.name], index, torch.get_num_threads(), isa())
+    return result
 
 
 def condenses(g: str) -> bool:
     """Whether g compares the entries above the diagonal rather than whole matrices."""
     return g != "cosine"
+
+
+def compared(K: Matrices, g: str) -> Matrices:
+    """What g compares of a stack of matrices, (s, n, n) or already condensed, as rows (s, length)."""
+    return upper_triangle(K) if condenses(g) and K.ndim == 3 else K.reshape(len(K), -1)
 
 
 def scores(
@@ -170,7 +184,7 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     rows, names = [], []
     for K, name in ((a, "K1"), (b, "K2")):
         stack = K.reshape(-1, *K.shape[-2:])
-        rows.append(upper_triangle(stack) if condenses(g) else stack.reshape(len(stack), -1))
+        rows.append(compared(stack, g))
         names.append([name] if K.ndim == 2 else [f"{name}[{i}]" for i in range(len(stack))])
     result = scores(rows[0], rows[1], g, names[0], names[1])
     return float(result[0, 0]) if a.ndim == 2 else like(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from dds_ext._arrays import Array, Features, features
-from dds_ext.comparison import COMPARISONS, condenses, scores
+from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
 from dds_ext.pairwise import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose, compute
 
 Models = Mapping[str, Array] | Sequence[Array]
@@ -56,24 +57,41 @@ def _check_same_n(models: Sequence[Features]) -> None:
             )
 
 
-def _matrices(models: Sequence[Features], options: Options, g: str) -> np.ndarray[Any, Any]:
-    """(len(models), length): the matrix of every model, as `scores` takes them."""
+def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: bool) -> list[np.ndarray[Any, Any]]:
+    """The matrices of all models, (len(models), n, n) or condensed, one stack for each of the options."""
     if any(x.wide for x in models):
         models = [x.widened() for x in models]
     n = models[0].n
-    shape = (n * (n - 1) // 2,) if condenses(g) else (n, n)
-    stack = np.empty((len(models), *shape), np.float64 if models[0].wide else np.float32)
-    compute([Request(x, None, options, condenses(g), out=out) for x, out in zip(models, stack, strict=True)])
-    return stack.reshape(len(models), -1)
+    shape = (len(models), n * (n - 1) // 2) if condensed else (len(models), n, n)
+    stacks = [np.empty(shape, np.float64 if models[0].wide else np.float32) for _ in options]
+    compute(
+        [
+            Request(x, None, o, condensed, out=k[i])
+            for i, x in enumerate(models)
+            for o, k in zip(options, stacks, strict=True)
+        ]
+    )
+    return stacks
 
 
 def _scores(
-    sources: list[Features], targets: list[Features] | None, options: Options, g: str
+    sources: Sequence[Features],
+    targets: Sequence[Features] | None,
+    a: np.ndarray[Any, Any],
+    b: np.ndarray[Any, Any] | None,
+    g: str,
 ) -> npt.NDArray[np.float64]:
-    a = _matrices(sources, options, g)
-    b = None if targets is None else _matrices(targets, options, g)
+    """Compares the models' matrices, a stack of each."""
     names = [[f"the matrix of {x.name}" for x in models] for models in (sources, targets or [])]
-    return scores(a, b, g, *names)
+    return scores(compared(a, g), None if b is None else compared(b, g), g, *names)
+
+
+def _affinity(
+    sources: Sequence[Features], targets: Sequence[Features] | None, options: Options, g: str
+) -> npt.NDArray[np.float64]:
+    a, b = (None if m is None else _stacks(m, [options], condenses(g))[0] for m in (sources, targets))
+    assert a is not None
+    return _scores(sources, targets, a, b, g)
 
 
 def similarity(
@@ -105,7 +123,7 @@ def similarity(
     choose("g", g, COMPARISONS)
     x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))
     _check_same_n([x, y])
-    return float(_scores([x], [y], o, g)[0, 0])
+    return float(_affinity([x], [y], o, g)[0, 0])
 
 
 def affinity(
@@ -136,7 +154,7 @@ def affinity(
     a = _models(sources, "source", o)
     b = None if targets is None else _models(targets, "target", o)
     _check_same_n(a + (b or []))
-    return _scores(a, b, o, g)
+    return _affinity(a, b, o, g)
 
 
 def _names(argument: str, value: str | Sequence[str], among: Sequence[str]) -> list[str]:
@@ -155,7 +173,8 @@ def grid(
     fs: Sequence[str] = METRICS,
     **options: Any,
 ) -> dict[tuple[str, ...], npt.NDArray[np.float64]]:
-    """`affinity` for every normalisation and every f, as in the paper's Table 2.
+    """`affinity` for every normalisation and every f, as in the paper's Table 2; the f that can share sums over the
+    features do.
 
     Parameters
     ----------
@@ -169,19 +188,34 @@ def grid(
     dict from (normalize, f), or where center or g is a list from (normalize, f, center, g), to the (S, T) scores.
     """
     centers, gs = _names("center", center, CENTERINGS), _names("g", g, COMPARISONS)
-    short = isinstance(center, str) and isinstance(g, str)
-    table: dict[tuple[str, ...], npt.NDArray[np.float64]] = {}
+    names, fs = _names("normalize", normalizations, NORMALIZATIONS), _names("f", fs, METRICS)
     base = _options(("channels", "channels_last", "groups", "precision", "check_finite"), options)
     a = _models(sources, "source", base)
     b = None if targets is None else _models(targets, "target", base)
     _check_same_n(a + (b or []))
-    for normalize in _names("normalize", normalizations, NORMALIZATIONS):
-        for f in _names("f", fs, METRICS):
-            for mode in centers:
-                for how in gs:
-                    key = (normalize, f) if short else (normalize, f, mode, how)
-                    table[key] = _scores(a, b, replace(base, f=f, normalize=normalize, center=mode), how)
-    return table
+    for mode in centers:
+        Request(a[0], None, replace(base, center=mode))  # says what is wrong before any work
+    scored: dict[tuple[str, ...], npt.NDArray[np.float64]] = {}
+    for normalize in names:
+        for family in _families([replace(base, f=f, normalize=normalize) for f in fs]):
+            stacks = [None if m is None else _stacks(m, family, condensed=False) for m in (a, b)]
+            for i, o in enumerate(family):
+                for mode in centers:
+                    k, m = (None if stack is None else centered(stack[i], mode) for stack in stacks)
+                    assert k is not None
+                    for how in gs:
+                        scored[normalize, o.f, mode, how] = _scores(a, b, k, m, how)
+    if isinstance(center, str) and isinstance(g, str):
+        return {(q, f): scored[q, f, center, g] for q in names for f in fs}
+    return {key: scored[key] for key in itertools.product(names, fs, centers, gs)}
+
+
+def _families(options: Sequence[Options]) -> list[list[Options]]:
+    """Grouped by what can share sums."""
+    families: dict[int, list[Options]] = {}
+    for o in options:
+        families.setdefault(o.family, []).append(o)
+    return list(families.values())
 
 
 def dds(X: Array, Y: Array, **options: Any) -> float:

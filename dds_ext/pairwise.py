@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from dds_ext import _cpu
 from dds_ext._arrays import DTYPES, Array, Features, address, features, rows_text
 
-_METRICS = {name: (index, uses_gamma) for index, (name, uses_gamma) in enumerate(_cpu.metrics())}
+_METRICS = {name: (index, uses_gamma, family) for index, (name, uses_gamma, family) in enumerate(_cpu.metrics())}
 _NORMS = {name: (index, needs_channels) for index, (name, needs_channels) in enumerate(_cpu.norms())}
 
 METRICS = tuple(_METRICS)
@@ -78,6 +78,11 @@ class Options:
             if not (self.gamma > 0 and math.isfinite(self.gamma)):
                 raise ValueError(f"gamma must be positive and finite, got {self.gamma}")
 
+    @property
+    def family(self) -> int:
+        """Two f of one family are formed of the same sums."""
+        return _METRICS[self.f][2]
+
     def channels_of(self, x: Features) -> int:
         """The C that the normalisation unflattens `x`'s features by; 0 where it needs none."""
         channels = x.channels if self.channels is None else self.channels
@@ -133,25 +138,33 @@ class Request:
             return (n, self.y.n)
         return (n * (n - 1) // 2,) if self.condensed else (n, n)
 
-    def parameters(self, out: torch.Tensor | np.ndarray[Any, Any]) -> _cpu.RdmParams:
+    def product(self, out: torch.Tensor | np.ndarray[Any, Any]) -> _cpu.Product:
+        """What the kernels make of the sums."""
+        o = self.options
+        return _cpu.Product(_METRICS[o.f][0], CENTERINGS.index(o.center), o.gamma or 0.0, address(out))
+
+    def parameters(self, products: list[_cpu.Product]) -> _cpu.RdmParams:
         """What the kernels are told."""
         o = self.options
         return _cpu.RdmParams(
             x=self.x.describe(),
             y=None if self.y is None else self.y.describe(),
-            metric=_METRICS[o.f][0],
             norm=_NORMS[o.normalize][0],
-            centering=CENTERINGS.index(o.center),
+            products=products,
             channels=o.channels_of(self.x),
             channels_last=o.channels_last,
             groups=o.groups,
-            gamma=o.gamma or 0.0,
             fast=o.precision == "fast",
             wide=self.wide,
             condensed=self.condensed and not self._through_full,
             check=o.check_finite,
-            out=address(out),
         )
+
+    @property
+    def sums(self) -> tuple[object, ...]:
+        """What two requests have in common that are formed of the same sums."""
+        options = replace(self.options, f=METRICS[0], gamma=None, center="none")
+        return id(self.x), id(self.y), self.options.family, options, self.condensed, self._through_full, self.wide
 
     @property
     def _through_full(self) -> bool:  # a centring needs the whole matrix
@@ -185,9 +198,7 @@ class Request:
         name = self.y.name if status.in_y and self.y is not None else self.x.name
         rows = rows_text(status.rows)
         if status.code == _cpu.Code.nonfinite_input:
-            raise ValueError(
-                f"{name} has NaN or infinity in {rows}; remove or repair those images, or pass check_finite=False"
-            )
+            raise ValueError(f"{name} has NaN or infinity in {rows}; remove or repair those images")
         if status.code == _cpu.Code.constant_row:
             raise ValueError(
                 "f='pearson' is undefined for an image whose features are all equal after normalization: "
@@ -196,9 +207,7 @@ class Request:
         if status.code == _cpu.Code.overflow:
             dtype = "float64" if self.x.wide else "float32"
             raise ValueError(f"f='{self.options.f}' overflows {dtype} for {rows} of {name}; scale the features down")
-        raise ValueError(
-            f"the median squared distance of {name} is 0, so that f='rbf' has no default gamma; give gamma="
-        )
+        raise ValueError(f"the median squared distance of {name} is 0, so that f='rbf' has no default gamma; give one")
 
 
 def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any, Any]:
@@ -225,13 +234,15 @@ def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any
 
 
 def compute(requests: Sequence[Request]) -> list[torch.Tensor | np.ndarray[Any, Any]]:
-    """All the matrices, sharing the threads between them."""
+    """All the matrices, sharing the threads between them; those of the same features and the same sums in one go."""
     outs = [r.target() for r in requests]
-    statuses = _cpu.rdm(
-        [r.parameters(out) for r, out in zip(requests, outs, strict=True)], torch.get_num_threads(), isa()
-    )
-    for r, status in zip(requests, statuses, strict=True):
-        r.raise_for(status)
+    together: dict[tuple[object, ...], list[int]] = {}
+    for i, r in enumerate(requests):
+        together.setdefault(r.sums, []).append(i)
+    groups = list(together.values())
+    parameters = [requests[g[0]].parameters([requests[i].product(outs[i]) for i in g]) for g in groups]
+    for g, status in zip(groups, _cpu.rdm(parameters, torch.get_num_threads(), isa()), strict=True):
+        requests[g[status.product]].raise_for(status)
     return [r.result(out) for r, out in zip(requests, outs, strict=True)]
 
 

@@ -32,6 +32,8 @@ from support import (
 
 import dds_ext
 from dds_ext import reference
+from dds_ext._arrays import features as engine_features
+from dds_ext.pairwise import Options, Request, compute
 
 Case = tuple[str, torch.Tensor, str, dict[str, Any], Array, Array]
 
@@ -634,3 +636,35 @@ def test_unbiased_rows_sum_to_zero(isa: str) -> None:
         for f in METRICS:
             K = to64(dds_ext.rdm(features(n, 40), f, center="unbiased"))
             assert np.abs(K.sum(axis=1)).max() <= 2.0**-23 * n * np.abs(K).max(), f
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several matrices of the same features.
+
+
+@pytest.mark.parametrize("variant", ["float32", "float64", "two sets", "fast", "condensed", "tiny"])
+def test_f_that_share_their_sums_are_the_same_as_alone(variant: str) -> None:
+    """Also over several slabs of columns, whose sums the first matrix holds; tiny features are in float64."""
+    X = features(61, 4500, "float64" if variant == "float64" else "float32", seed=3)
+    if variant == "tiny":
+        X = X * 1e-25
+    x = engine_features(X, "X", None, False)
+    y = engine_features(X[:17] + 1, "Y", None, False) if variant == "two sets" else None
+    precision = "fast" if variant == "fast" else "default"
+    centers = ("none", "unbiased") if y is None else ("none",)
+    for normalize in ("none", "zscore"):
+        requests = [
+            Request(x, y, Options(f, None, normalize, center, precision=precision), variant == "condensed")
+            for f in METRICS
+            for center in centers
+        ]
+        for request, together in zip(requests, compute(requests), strict=True):
+            alone = request.compute()
+            np.testing.assert_array_equal(together, alone, err_msg=f"{request.options}")
+
+
+def test_what_is_wrong_with_one_of_several_names_its_f() -> None:
+    x = engine_features(np.ones((5, 3), np.float32), "X", None, False)
+    requests = [Request(x, None, Options(f)) for f in ("sqeuclidean", "euclidean", "rbf")]
+    with pytest.raises(ValueError, match=r"median squared distance of X is 0.* f='rbf'"):
+        compute(requests)

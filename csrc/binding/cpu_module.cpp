@@ -23,28 +23,24 @@ PYBIND11_MODULE(_cpu, m) {
             return dds::Features{address(data), rows, cols, row_stride, col_stride, static_cast<dds::Dtype>(dtype)};
         }));
 
+    py::class_<dds::Product>(m, "Product").def(py::init([](int metric, int centering, double gamma, uintptr_t out) {
+        return dds::Product{metric, static_cast<dds::Centering>(centering), gamma, address(out)};
+    }));
+
     py::class_<dds::RdmParams>(m, "RdmParams")
-        .def(py::init([](const dds::Features& x, const dds::Features* y, int metric, int norm, int centering,
-                         int64_t channels, bool channels_last, int64_t groups, double gamma, bool fast, bool wide,
-                         bool condensed, bool check, uintptr_t out) {
-                 return dds::RdmParams{x,
-                                       y ? *y : dds::Features{},
-                                       metric,
-                                       norm,
-                                       static_cast<dds::Centering>(centering),
-                                       channels,
-                                       channels_last,
-                                       groups,
-                                       gamma,
-                                       fast,
-                                       wide,
-                                       condensed,
-                                       check,
-                                       address(out)};
+        .def(py::init([](const dds::Features& x, const dds::Features* y, int norm, std::vector<dds::Product> products,
+                         int64_t channels, bool channels_last, int64_t groups, bool fast, bool wide, bool condensed,
+                         bool check) {
+                 return dds::RdmParams{x,        y ? *y : dds::Features{},
+                                       norm,     std::move(products),
+                                       channels, channels_last,
+                                       groups,   fast,
+                                       wide,     condensed,
+                                       check};
              }),
-             py::kw_only(), py::arg("x"), py::arg("y").none(true), py::arg("metric"), py::arg("norm"), py::arg("centering"),
-             py::arg("channels"), py::arg("channels_last"), py::arg("groups"), py::arg("gamma"), py::arg("fast"),
-             py::arg("wide"), py::arg("condensed"), py::arg("check"), py::arg("out"));
+             py::kw_only(), py::arg("x"), py::arg("y").none(true), py::arg("norm"), py::arg("products"), py::arg("channels"),
+             py::arg("channels_last"), py::arg("groups"), py::arg("fast"), py::arg("wide"), py::arg("condensed"),
+             py::arg("check"));
 
     py::enum_<dds::RdmStatus::Code>(m, "Code")
         .value("ok", dds::RdmStatus::ok)
@@ -57,12 +53,14 @@ PYBIND11_MODULE(_cpu, m) {
         .def_readonly("code", &dds::RdmStatus::code)
         .def_readonly("in_y", &dds::RdmStatus::in_y)
         .def_readonly("rows", &dds::RdmStatus::rows)
-        .def_readonly("gamma", &dds::RdmStatus::gamma)
+        .def_readonly("product", &dds::RdmStatus::product)
+        .def_readonly("gammas", &dds::RdmStatus::gammas)
         .def_readonly("fast", &dds::RdmStatus::fast);
 
     m.def("metrics", [] {
         py::list all;
-        for (const dds::MetricInfo& metric : dds::metrics()) all.append(py::make_tuple(metric.name, metric.uses_gamma));
+        for (const dds::MetricInfo& metric : dds::metrics())
+            all.append(py::make_tuple(metric.name, metric.uses_gamma, metric.family));
         return all;
     });
     m.def("norms", [] {

@@ -18,6 +18,16 @@ constexpr int kCoherent = 32;  // columns whose sum is formed before its size is
 //   z = ((((x - group_mean) group_scale) - column_mean) column_scale - row_mean) row_scale
 // where each of the three stages may be absent (null pointers).
 struct Call {
+    struct Output {
+        int metric;
+        double gamma;
+        bool raw;  // leave the sums: the metric's finish comes later
+        void* data;
+    };
+    Output* outputs;  // of metrics of one family
+    int64_t output_count, out_stride;
+    bool condensed;
+
     Features sets[2];
     int set_count;
     int64_t panels[2];    // of each set
@@ -57,14 +67,8 @@ struct Call {
     void* near_;         // pairs whose sum is below near_[i] + near_[j] are recomputed from the features
     void* inverse_norm;  // 1 / |z|
 
-    int metric;
     bool wide;  // computes and results in float64, else float32
     bool first_slab, last_slab;
-    bool raw;  // stop before the metric's finish: a later pass applies it
-    double gamma;
-    void* out;
-    int64_t out_stride;
-    bool condensed;
 
     bool check;
     uint8_t* nonfinite[2];  // per row: NaN or infinity among the features
@@ -88,8 +92,8 @@ struct Kernels {
     void (*pack)(const Call&, int64_t block);
     // pair of panels -> sums, and on the last slab the finished matrix
     void (*tile)(const Call&, int64_t i_panel, int64_t j_panel);
-    // finishes row i of a matrix of raw sums
-    void (*finish_row)(const Call&, int64_t row);
+    // finishes a row of an output of raw sums
+    void (*finish_row)(const Call&, const Call::Output&, int64_t row);
     // by type, float32 and float64: the sum of n numbers; n numbers less (shift + shifts[j])
     double (*sum_of_row[2])(const void* row, int64_t n);
     void (*shift_row[2])(void* row, int64_t n, double shift, const double* shifts);

@@ -28,6 +28,11 @@ constexpr bool is_dot = false;
 template <>
 constexpr bool is_dot<Dot> = true;
 
+template <class A, class B>
+constexpr bool same_type = false;
+template <class A>
+constexpr bool same_type<A, A> = true;
+
 struct FixedMaximum {
     static DDS_INLINE VecI16 add(VecI16 sum, VecI16 a, VecI16 b, VecI16 ones) { return add_maxima(sum, a, b, ones); }
 };
@@ -54,6 +59,12 @@ DDS_INLINE void with_metric(int index, F f) {
     if (index == i++) return f(Metric());
     DDS_METRICS(DDS_CASE)
 #undef DDS_CASE
+}
+
+// The same for the step of a call's metrics.
+template <class F>
+DDS_INLINE void with_step(const Call& c, F f) {
+    with_metric(c.outputs[0].metric, [&](auto metric) { f(typename decltype(metric)::Step()); });
 }
 
 // ---- register tile ----
@@ -229,73 +240,107 @@ void recompute_near(const Call& c, const Tile& t, int r, int cols, T* s) {
     }
 }
 
-// Where entry (i, j) of the result stands, and for a matrix of one set (j, i) as well.
+// Where entry (i, j) of a result stands, and for a matrix of one set (j, i) as well.
 template <class T>
 struct Output {
     T* data;
     int64_t n, stride;
     bool condensed;
 
-    explicit Output(const Call& c)
-        : data(static_cast<T*>(c.out)), n(c.sets[0].rows), stride(c.out_stride), condensed(c.condensed) {}
+    Output(const Call& c, void* to)
+        : data(static_cast<T*>(to)), n(c.sets[0].rows), stride(c.out_stride), condensed(c.condensed) {}
     // row(i)[j], j > i where condensed
     DDS_INLINE T* row(int64_t i) const { return condensed ? data + i * (2 * n - i - 1) / 2 - i - 1 : data + i * stride; }
 };
 
+// Where a tile stands in a result. For a matrix of one set the tile's rows are images of a later panel than its columns, or
+// of the same.
+template <class T>
+struct Place {
+    Output<T> out;
+    int64_t i0, j0;
+    bool self;
+
+    Place(const Call& c, const Tile& t, void* to) : out(c, to), i0(t.i_panel * kPanel), self(c.set_count == 1) {
+        j0 = (t.j_panel - (self ? 0 : c.panels[0])) * kPanel;
+    }
+    void add_to(const Tile& t, T* sums) const {
+        for (int r = 0; r < t.rows; ++r) {
+            T* s = sums + r * kPanel;
+            const T* earlier = out.row(i0 + r) + j0;
+            if (out.condensed) {
+                for (int j = 0; j < (t.diagonal ? r : t.cols); ++j) s[j] += out.row(j0 + j)[i0 + r];
+            } else {
+                for (int j = 0; j < (t.diagonal ? r + 1 : t.cols); ++j) s[j] += earlier[j];
+            }
+        }
+    }
+    void write(const Tile& t, const T* sums, bool mirrored) const {
+        for (int r = 0; r < t.rows && !out.condensed; ++r) {
+            T* row = out.row(i0 + r) + j0;
+            for (int j = 0; j < (t.diagonal ? r + 1 : t.cols); ++j) row[j] = sums[r * kPanel + j];
+        }
+        for (int j = 0; j < t.cols && mirrored; ++j) {
+            T* row = out.row(j0 + j) + i0;
+            for (int r = t.diagonal ? j + 1 : 0; r < t.rows; ++r) row[r] = sums[r * kPanel + j];
+        }
+    }
+};
+
 template <class Metric, class T>
-void finish_row_of_tile(const Call& c, const Tile& t, int r, int cols, T* s) {
+void finish_into(const Call& c, const Tile& t, const Call::Output& output, const T* sums, T* finished) {
     using V = typename VecOf<T>::V;
     const T* inverse_norm = static_cast<const T*>(c.inverse_norm);
     const T *norm_i = inverse_norm + t.i_panel * kPanel, *norm_j = inverse_norm + t.j_panel * kPanel;
     Pair<V> pair;
-    pair.gamma = V(static_cast<T>(c.gamma));
-    pair.inverse_norm_i = V(norm_i[r]);
-    for (int j = 0; j < cols; j += V::W) {
-        pair.inverse_norm_j = V::load(norm_j + j);
-        Metric::finish(V::load(s + j), pair).store(s + j);
+    pair.gamma = V(static_cast<T>(output.gamma));
+    for (int r = 0; r < t.rows; ++r) {
+        const T* from = sums + r * kPanel;
+        T* to = finished + r * kPanel;
+        pair.inverse_norm_i = V(norm_i[r]);
+        for (int j = 0; j < (t.diagonal ? r + 1 : t.cols); j += V::W) {
+            pair.inverse_norm_j = V::load(norm_j + j);
+            Metric::finish(V::load(from + j), pair).store(to + j);
+        }
+        if (t.diagonal && Metric::diagonal != Diagonal::computed) to[r] = Metric::diagonal == Diagonal::one ? 1 : 0;
     }
-    if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = Metric::diagonal == Diagonal::one ? 1 : 0;
 }
 
-// Adds what earlier slabs left in the result; after the last slab finishes the pairs. For a matrix of one set the tile's
-// rows are images of a later panel than its columns, or of the same.
-template <class Metric, class T>
+// Adds what earlier slabs left in the first output; after the last slab makes every output of the sums.
+template <class Step, class T>
 void finish_tile(const Call& c, const Tile& t, T* sums) {
-    const Output<T> out(c);
-    const bool self = c.set_count == 1;
-    const int64_t i0 = t.i_panel * kPanel, j0 = (t.j_panel - (self ? 0 : c.panels[0])) * kPanel;
+    const Place<T> store(c, t, c.outputs[0].data);
+    if (!c.first_slab) store.add_to(t, sums);
+    if (!c.last_slab) {
+        store.write(t, sums, c.condensed);
+        return;
+    }
     for (int r = 0; r < t.rows; ++r) {
         T* s = sums + r * kPanel;
         const int cols = t.diagonal ? r + 1 : t.cols;
-        if (!c.first_slab) {
-            if (c.condensed) {
-                for (int j = 0; j < (t.diagonal ? r : cols); ++j) s[j] += out.row(j0 + j)[i0 + r];
-            } else {
-                const T* earlier = out.row(i0 + r) + j0;
-                for (int j = 0; j < cols; ++j) s[j] += earlier[j];
-            }
-        }
-        if (c.last_slab) {
-            if (t.diagonal && Metric::diagonal != Diagonal::computed) s[r] = 0;
-            if (any_nonfinite(s, cols)) __atomic_store_n(c.overflow[0] + i0 + r, 1, __ATOMIC_RELAXED);
-            if constexpr (!is_dot<typename Metric::Step>) recompute_near<typename Metric::Step>(c, t, r, cols, s);
-            if (!c.raw) finish_row_of_tile<Metric>(c, t, r, cols, s);
-        }
-        if (c.condensed) continue;
-        T* row = out.row(i0 + r) + j0;
-        for (int j = 0; j < cols; ++j) row[j] = s[j];
+        if (t.diagonal && !is_dot<Step>) s[r] = 0;
+        if (any_nonfinite(s, cols)) __atomic_store_n(c.overflow[0] + store.i0 + r, 1, __ATOMIC_RELAXED);
+        if constexpr (!is_dot<Step>) recompute_near<Step>(c, t, r, cols, s);
     }
-    if (!self || (!c.last_slab && !c.condensed)) return;
-    for (int j = 0; j < t.cols; ++j) {
-        T* mirrored = out.row(j0 + j) + i0;
-        for (int r = t.diagonal ? j + 1 : 0; r < t.rows; ++r) mirrored[r] = sums[r * kPanel + j];
+    alignas(64) T finished[kPanel * kPanel];
+    for (int64_t i = 0; i < c.output_count; ++i) {
+        const Call::Output& output = c.outputs[i];
+        const Place<T> place(c, t, output.data);
+        if (output.raw) {
+            place.write(t, sums, place.self);
+            continue;
+        }
+        with_metric(output.metric, [&](auto metric) {
+            using Metric = decltype(metric);
+            if constexpr (same_type<typename Metric::Step, Step>) finish_into<Metric>(c, t, output, sums, finished);
+        });
+        place.write(t, finished, place.self);
     }
 }
 
-template <class Metric, class T>
+template <class Step, class T>
 void tile_of(const Call& c, const Tile& t) {
     using V = typename VecOf<T>::V;
-    using Step = typename Metric::Step;
     alignas(64) T sums[kPanel * kPanel];
     if constexpr (is_l1<Step>) {
         if (c.unit > 0) {
@@ -311,7 +356,7 @@ void tile_of(const Call& c, const Tile& t) {
     } else {
         tile_sums<Step, V>(c, t, 0, t.rows, sums);
     }
-    finish_tile<Metric>(c, t, sums);
+    finish_tile<Step>(c, t, sums);
 }
 
 inline void tile(const Call& c, int64_t i_panel, int64_t j_panel) {
@@ -324,21 +369,21 @@ inline void tile(const Call& c, int64_t i_panel, int64_t j_panel) {
     t.rows = static_cast<int>(rows < kPanel ? rows : kPanel);
     t.cols = static_cast<int>(cols < kPanel ? cols : kPanel);
     t.diagonal = i_panel == j_panel;
-    with_metric(c.metric, [&](auto metric) {
-        if (c.wide) tile_of<decltype(metric), double>(c, t);
-        else tile_of<decltype(metric), float>(c, t);
+    with_step(c, [&](auto step) {
+        if (c.wide) tile_of<decltype(step), double>(c, t);
+        else tile_of<decltype(step), float>(c, t);
     });
 }
 
 template <class T>
-void finish_raw_row(const Call& c, int64_t i) {
+void finish_raw_row(const Call& c, const Call::Output& output, int64_t i) {
     using V = typename VecOf<T>::V;
     const int64_t n = c.sets[0].rows, begin = c.condensed ? i + 1 : 0;
     const int64_t m = c.condensed ? n : (c.set_count == 2 ? c.sets[1].rows : n);
-    T* row = Output<T>(c).row(i) + begin;
-    with_metric(c.metric, [&](auto metric) {
+    T* row = Output<T>(c, output.data).row(i) + begin;
+    with_metric(output.metric, [&](auto metric) {
         using Metric = decltype(metric);
-        Pair<V> pair{V(static_cast<T>(c.gamma)), V(1), V(1)};
+        Pair<V> pair{V(static_cast<T>(output.gamma)), V(1), V(1)};
         int64_t j = 0;
         for (; j + V::W <= m - begin; j += V::W) Metric::finish(V::load(row + j), pair).store(row + j);
         T tail[V::W] = {};
@@ -348,12 +393,14 @@ void finish_raw_row(const Call& c, int64_t i) {
     });
 }
 
-inline void finish_row(const Call& c, int64_t i) { c.wide ? finish_raw_row<double>(c, i) : finish_raw_row<float>(c, i); }
+inline void finish_row(const Call& c, const Call::Output& output, int64_t i) {
+    c.wide ? finish_raw_row<double>(c, output, i) : finish_raw_row<float>(c, output, i);
+}
 
 // ---- packing ----
 
-// The column or row stage in T: z = (x - mean) scale + rest. `mean` is the mean rounded to T and `rest` makes up for that, so
-// that an offset of the features costs z no places.
+// The column or row stage in T: z = (x - mean) scale + rest. `mean` is the mean rounded to T and `rest` makes up for that,
+// so that an offset of the features costs z no places.
 template <class V>
 struct Affine {
     V mean, scale, rest;
@@ -481,7 +528,7 @@ void pack_block(const Call& c, int64_t block) {
     if (c.fuse_columns && c.moments) column_moments(c, begin, end);
     if (c.fuse_columns && c.locate) column_location(c, begin, end);
     bool l1 = false;
-    with_metric(c.metric, [&](auto metric) { l1 = is_l1<typename decltype(metric)::Step>; });
+    with_step(c, [&](auto step) { l1 = is_l1<decltype(step)>; });
 
     // where z is at most one stage away from stored numbers of type T, vectors are loaded from the features themselves
     const bool one_stage = c.unit == 0 && !c.group_mean[0] && !(c.row_mean[0] && c.column_mean) && width % W == 0;

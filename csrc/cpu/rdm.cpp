@@ -94,6 +94,8 @@ int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 double keep_variance(double variance) { return variance; }
 
+const MetricTraits& traits(const Product& product) { return metric_traits()[static_cast<size_t>(product.metric)]; }
+
 // How a call is carried out.
 enum class Mode {
     plain,
@@ -108,15 +110,12 @@ public:
           k_(k),
           team_(team),
           mode_(mode),
-          metric_(metric_traits()[static_cast<size_t>(p.metric)]),
+          metric_(traits(p.products[0])),
           norm_(norm_traits()[static_cast<size_t>(p.norm)]) {
         c_.sets[0] = p.x;
         c_.sets[1] = p.y;
         c_.set_count = p.y.data ? 2 : 1;
-        c_.metric = p.metric;
         c_.wide = mode == Mode::wide;
-        c_.gamma = p.gamma;
-        c_.out = p.out;
         c_.out_stride = p.y.data ? p.y.rows : p.x.rows;
         c_.condensed = p.condensed;
         c_.check = p.check;
@@ -128,24 +127,30 @@ public:
             c_.overflow[set] = (overflow_[set] = Buffer<uint8_t>(rows, 0)).get();
         }
         c_.padded_rows = kPanel * (c_.panels[0] + c_.panels[1]);
+        for (const Product& product : p.products) {
+            const Gamma kind = traits(product).gamma;
+            const double gamma =
+                kind == Gamma::inverse_features && product.gamma == 0 ? 1 / static_cast<double>(features()) : product.gamma;
+            const bool raw = kind == Gamma::inverse_median && gamma == 0;
+            outputs_.push_back({product.metric, gamma, raw, product.out});
+        }
+        c_.outputs = outputs_.data();
+        c_.output_count = static_cast<int64_t>(outputs_.size());
     }
 
     // Returns false where another mode is needed: fixed point is too coarse, or float32's range too small. What is wrong
     // with the features is found in any mode.
     bool run(RdmStatus& status) {
         status = RdmStatus{};
-        set_default_gamma();
         normalize();
         if (fixed() && !(fixed_unit() > 0)) return false;
         if (!sums()) return false;
         if (!wrong_features(status)) {
             const bool overflow = !flagged(0, overflow_).empty() || !flagged(1, overflow_).empty();
             if (overflow && !wide()) return false;
-            if (!(overflow && c_.check && fail(status, RdmStatus::overflow, overflow_)) && finish(status) &&
-                p_.centering != Centering::none)
-                center_matrix(p_.out, p_.x.rows, wide(), p_.centering, k_, team_);
+            if (!(overflow && c_.check && fail(status, RdmStatus::overflow, overflow_))) finish(status);
         }
-        status.gamma = c_.gamma;
+        for (const Call::Output& output : outputs_) status.gammas.push_back(output.gamma);
         status.fast = fixed();
         return true;
     }
@@ -160,11 +165,6 @@ private:
         team_.for_each((n + kRowsAtATime - 1) / kRowsAtATime, [&](int64_t chunk) {
             for (int64_t i = chunk * kRowsAtATime; i < std::min(n, (chunk + 1) * kRowsAtATime); ++i) f(i);
         });
-    }
-
-    void set_default_gamma() {
-        if (metric_.gamma == Gamma::inverse_features && c_.gamma == 0) c_.gamma = 1 / static_cast<double>(features());
-        c_.raw = metric_.gamma == Gamma::inverse_median && c_.gamma == 0;
     }
 
     // ---- statistics ----
@@ -358,11 +358,13 @@ private:
     // Whether the mode can represent what it computes with.
     bool within_range(const double* totals) {
         if (metric_.step != StepKind::absolute_difference) {
+            const bool norms = std::any_of(p_.products.begin(), p_.products.end(),
+                                           [](const Product& q) { return traits(q).rows == Rows::unit; });
             for (int64_t i = 0; i < c_.padded_rows; ++i) {
                 const double size = totals[i * kPartials + kMagnitude];  // |z|^2
                 if (totals[i * kPartials + kSum] == 0) continue;         // |z|_1
                 if (!wide() && !(size > 1e-20 && size < 1e30)) return false;
-                if (metric_.rows == Rows::unit && !(size > 1e-280 && size < 1e300)) {
+                if (norms && !(size > 1e-280 && size < 1e300)) {
                     const int64_t in_y = i - kPanel * c_.panels[0];
                     (in_y < 0 ? c_.overflow[0][i] : c_.overflow[1][in_y]) = 1;
                 }
@@ -376,8 +378,9 @@ private:
                 magnitude += totals[i * kPartials + kMagnitude];
             }
             const double rows = static_cast<double>(p_.x.rows + (p_.y.data ? p_.y.rows : 0));
-            const double scale = metric_.gamma == Gamma::unused ? rows / magnitude : c_.gamma;
-            return 2 * residual * scale <= kWorstFixedError;
+            return std::all_of(outputs_.begin(), outputs_.end(), [&](const Call::Output& output) {
+                return 2 * residual * (output.gamma > 0 ? output.gamma : rows / magnitude) <= kWorstFixedError;
+            });
         }
         return true;
     }
@@ -411,39 +414,50 @@ private:
                (fail(status, RdmStatus::nonfinite_input, nonfinite_) || fail(status, RdmStatus::constant_row, constant_));
     }
 
-    // The metric's finish where it had to wait for all sums: the median decides gamma.
-    bool finish(RdmStatus& status) {
-        if (!c_.raw) return true;
+    // What has to wait for the whole matrix: a gamma that the median decides, and the centring.
+    void finish(RdmStatus& status) {
         const int64_t n = p_.x.rows;
-        const double m = wide() ? median(UpperTriangle<double>{static_cast<double*>(p_.out), n, n, p_.condensed}, team_)
-                                : median(UpperTriangle<float>{static_cast<float*>(p_.out), n, n, p_.condensed}, team_);
-        if (m == 0) {
-            status.code = RdmStatus::zero_median;
-            return false;
+        for (size_t i = 0; i < outputs_.size(); ++i) {
+            Call::Output& output = outputs_[i];
+            if (output.raw) {
+                const double m = median(output.data, n, team_);
+                if (m == 0) {
+                    status.code = RdmStatus::zero_median;
+                    status.product = i;
+                    return;
+                }
+                output.gamma = 2 / m;  // 1 / (2 t^2 m) with t = 1/2
+                for_rows(n, [&](int64_t row) { k_.finish_row(c_, output, row); });
+            }
+            const Centering centering = p_.products[i].centering;
+            if (centering != Centering::none) center_matrix(output.data, n, wide(), centering, k_, team_);
         }
-        c_.gamma = 2 / m;  // 1 / (2 t^2 m) with t = 1/2
-        for_rows(n, [&](int64_t i) { k_.finish_row(c_, i); });
-        return true;
+    }
+
+    double median(const void* sums, int64_t n, Team& team) const {
+        return wide() ? dds::median(UpperTriangle<double>{static_cast<const double*>(sums), n, n, p_.condensed}, team)
+                      : dds::median(UpperTriangle<float>{static_cast<const float*>(sums), n, n, p_.condensed}, team);
     }
 
     const RdmParams& p_;
     const Kernels& k_;
     Team& team_;
     const Mode mode_;
-    const MetricTraits& metric_;
+    const MetricTraits& metric_;  // of the first product: what all share
     const NormTraits& norm_;
     Call c_{};
+    std::vector<Call::Output> outputs_;
     Buffer<uint8_t> nonfinite_[2], constant_[2], overflow_[2];
     Buffer<double> group_mean_[2], group_scale_[2], column_mean_, column_scale_, column_peak_, row_mean_[2], row_scale_[2];
 };
 
-// Names the images most of whose pairs are not finite in the result, if any are: of a pair that overflows one image is the
+// Names the images most of whose pairs are not finite in a result, if any are: of a pair that overflows one image is the
 // culprit, and it overflows with others too.
 template <class T>
-void find_overflow(const RdmParams& p, RdmStatus& status) {
+void find_overflow(const RdmParams& p, size_t product, RdmStatus& status) {
     const int64_t n = p.x.rows, m = p.y.data ? p.y.rows : n;
     std::vector<int64_t> of_x(static_cast<size_t>(n)), of_y(static_cast<size_t>(m));
-    const auto* out = static_cast<const T*>(p.out);
+    const auto* out = static_cast<const T*>(p.products[product].out);
     for (int64_t i = 0; i < n; ++i) {
         for (int64_t j = p.condensed ? i + 1 : 0; j < m; ++j) {
             if (std::isfinite(*out++)) continue;
@@ -457,6 +471,7 @@ void find_overflow(const RdmParams& p, RdmStatus& status) {
     const int64_t most_y = *std::max_element(of_y.begin(), of_y.end());
     if (most_x == 0) return;
     status.code = RdmStatus::overflow;
+    status.product = product;
     // as shares of the other set's images
     status.in_y = p.y.data && most_y * m > most_x * n;
     const auto& counts = status.in_y ? of_y : of_x;
@@ -470,41 +485,46 @@ RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
     RdmStatus status;
     if (p.wide || p.x.dtype == Dtype::f64) {
         Computation(p, k, team, Mode::wide).run(status);
-        if (status.code == RdmStatus::overflow) find_overflow<double>(p, status);
+        for (size_t i = 0; i < p.products.size() && status.code == RdmStatus::overflow; ++i)
+            find_overflow<double>(p, i, status);
         return status;
     }
     const int64_t n = p.x.rows;
     const int64_t count = p.condensed ? n * (n - 1) / 2 : n * (p.y.data ? p.y.rows : n);
-    Buffer<double> result(count);
     RdmParams params = p;
-    params.out = result.get();
+    std::vector<Buffer<double>> results;
+    for (Product& product : params.products) product.out = results.emplace_back(count).get();
     Computation(params, k, team, Mode::wide).run(status);
-    if (status.code != RdmStatus::ok) return status;
-    auto* out = static_cast<float*>(p.out);
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(result[i]);
-    if (p.check) find_overflow<float>(p, status);
+    for (size_t i = 0; i < p.products.size() && status.code == RdmStatus::ok; ++i) {
+        auto* out = static_cast<float*>(p.products[i].out);
+        for (int64_t j = 0; j < count; ++j) out[j] = static_cast<float>(results[i][j]);
+        if (p.check) find_overflow<float>(p, i, status);
+    }
     return status;
 }
 
-RdmStatus compute(const RdmParams& p, const Kernels& k, Team& team) {
+RdmStatus compute(RdmParams p, const Kernels& k, Team& team) {
     RdmStatus status;
-    const MetricTraits& metric = metric_traits()[static_cast<size_t>(p.metric)];
-    RdmParams params = p;
-    if (p.y.data && metric.gamma == Gamma::inverse_median && p.gamma == 0) {
+    for (size_t i = 0; i < p.products.size(); ++i) {
+        Product& product = p.products[i];
+        if (!p.y.data || traits(product).gamma != Gamma::inverse_median || product.gamma != 0) continue;
         // the kernel is x's own: its median, as any other statistic, is taken over x's images
-        Buffer<double> own(p.x.rows * (p.x.rows - 1) / 2);
-        params.y = Features{};
-        params.condensed = true;
-        params.out = own.get();
-        status = compute(params, k, team);
+        Buffer<double> triangle(p.x.rows * (p.x.rows - 1) / 2);
+        RdmParams own = p;
+        own.y = Features{};
+        own.condensed = true;
+        own.products = {product};
+        own.products[0].out = triangle.get();
+        status = compute(own, k, team);
+        status.product = i;
         if (status.code != RdmStatus::ok) return status;
-        params = p;
-        params.gamma = status.gamma;
+        product.gamma = status.gammas[0];
     }
-    const bool fixed = p.fast && metric.step == StepKind::absolute_difference && p.x.dtype != Dtype::f64 && !p.wide;
-    if (fixed && Computation(params, k, team, Mode::fixed).run(status)) return status;
-    if (!p.wide && p.x.dtype != Dtype::f64 && Computation(params, k, team, Mode::plain).run(status)) return status;
-    return compute_wide(params, k, team);
+    const bool narrow = p.x.dtype != Dtype::f64 && !p.wide;
+    const bool fixed = p.fast && narrow && traits(p.products[0]).step == StepKind::absolute_difference;
+    if (fixed && Computation(p, k, team, Mode::fixed).run(status)) return status;
+    if (narrow && Computation(p, k, team, Mode::plain).run(status)) return status;
+    return compute_wide(p, k, team);
 }
 
 }  // namespace

@@ -302,8 +302,10 @@ inline void column_location(const Call& c, int64_t begin, int64_t end) {
     for (int64_t k = 0; k < end - begin; ++k) {
         const double median = median_of_3(median_of_3(z[0][k], z[3][k], z[6][k]), median_of_3(z[1][k], z[4][k], z[7][k]),
                                           median_of_3(z[2][k], z[5][k], z[8][k]));
-        const auto rounded = static_cast<double>(static_cast<float>(median));
-        c.column_mean[begin + k] = is_nonfinite(rounded) ? 0 : rounded;  // infinite or NaN: reported later
+        // infinite or NaN: reported later. Beyond float32 everything is computed in float64
+        const bool narrow = __builtin_fabs(median) <= static_cast<double>(__FLT_MAX__);
+        const double shift = narrow ? static_cast<double>(static_cast<float>(median)) : median;
+        c.column_mean[begin + k] = is_nonfinite(shift) ? 0 : shift;
     }
 }
 

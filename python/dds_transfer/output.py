@@ -23,6 +23,11 @@ def writing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
         with open(temporary, "wb") if binary else open(temporary, "w", encoding="utf-8", newline="") as file:
             yield file
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        # the user knows nothing of the temporary name
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -95,19 +95,20 @@ void check_matrix(const char* isa, const std::string& f, int64_t n, int64_t d, b
     const std::vector<T> x(wide.begin(), wide.end()), y(wide_y.begin(), wide_y.end());
     std::vector<T> out(static_cast<size_t>(n * m), T(-7));
     dds::RdmParams p;
+    p.products.resize(1);
     p.x = features(x, n, d);
     if (two_sets) p.y = features(y, m, d);
-    p.metric = index_of(f.c_str());
+    p.products[0].metric = index_of(f.c_str());
     p.norm = norm_of(normalized ? "zscore" : "none");
-    p.gamma = f == "rbf" || f == "laplacian" ? 0.7 / static_cast<double>(d) : 0;
-    p.out = out.data();
+    p.products[0].gamma = f == "rbf" || f == "laplacian" ? 0.7 / static_cast<double>(d) : 0;
+    p.products[0].out = out.data();
     const auto status = dds::rdm({p}, threads, isa);
     expect(status[0].code == dds::RdmStatus::ok, what + ": status");
     const Matrix z = normalized ? zscore(wide, n, d) : wide;
     double worst = 0, scale = 1;
     for (int64_t i = 0; i < n; ++i) {
         for (int64_t j = 0; j < m; ++j) {
-            const double want = pair(f, &z[i * d], two_sets ? &wide_y[j * d] : &z[j * d], d, p.gamma);
+            const double want = pair(f, &z[i * d], two_sets ? &wide_y[j * d] : &z[j * d], d, p.products[0].gamma);
             scale = std::max(scale, std::fabs(want));
             worst = std::max(worst, std::fabs(want - static_cast<double>(out[i * m + j])));
             if (!two_sets) expect(out[i * m + j] == out[j * m + i], what + ": symmetric");
@@ -129,9 +130,10 @@ void check_close_rows(const char* isa) {
     std::vector<float> out(n * n);
     for (const char* f : {"manhattan", "euclidean", "sqeuclidean"}) {
         dds::RdmParams p;
+        p.products.resize(1);
         p.x = features(x, n, d);
-        p.metric = index_of(f);
-        p.out = out.data();
+        p.products[0].metric = index_of(f);
+        p.products[0].out = out.data();
         dds::rdm({p}, 1, isa);
         Matrix z(x.begin(), x.end());
         for (int64_t j = 1; j < 4; ++j) {
@@ -164,10 +166,11 @@ void check_fast(const char* isa) {
     const std::vector<float> x(wide.begin(), wide.end());
     std::vector<float> out(n * n), again(n * n);
     dds::RdmParams p;
+    p.products.resize(1);
     p.x = features(x, n, d);
-    p.metric = index_of("laplacian");
+    p.products[0].metric = index_of("laplacian");
     p.fast = true;
-    p.out = out.data();
+    p.products[0].out = out.data();
     expect(dds::rdm({p}, 1, isa)[0].fast, std::string(isa) + ": the fixed-point path is taken");
     double worst = 0;
     for (int64_t i = 0; i < n; ++i)
@@ -175,7 +178,7 @@ void check_fast(const char* isa) {
             worst = std::max(worst, std::fabs(static_cast<double>(out[i * n + j]) -
                                               pair("laplacian", &wide[i * d], &wide[j * d], d, 1 / static_cast<double>(d))));
     expect(worst < 5e-5, std::string(isa) + ": fast error " + std::to_string(worst));
-    p.out = again.data();
+    p.products[0].out = again.data();
     dds::rdm({p}, 3, isa);
     expect(out == again, std::string(isa) + ": fast is the same for any number of threads");
 }
@@ -188,25 +191,27 @@ void check_failures(const char* isa) {
     x[7 * d] = INFINITY;
     for (bool fast : {false, true}) {
         dds::RdmParams p;
+        p.products.resize(1);
         p.x = features(x, n, d);
-        p.metric = index_of("laplacian");
+        p.products[0].metric = index_of("laplacian");
         p.fast = fast;
-        p.out = out.data();
+        p.products[0].out = out.data();
         const auto status = dds::rdm({p}, 2, isa)[0];
         expect(status.code == dds::RdmStatus::nonfinite_input && status.rows == std::vector<int64_t>({7, 50}),
                std::string(isa) + ": NaN and infinity are found");
     }
     x.assign(x.size(), 1);
     dds::RdmParams p;
+    p.products.resize(1);
     p.x = features(x, n, d);
-    p.metric = index_of("rbf");
-    p.out = out.data();
+    p.products[0].metric = index_of("rbf");
+    p.products[0].out = out.data();
     expect(dds::rdm({p}, 1, isa)[0].code == dds::RdmStatus::zero_median, "the median of equal rows is zero");
-    p.metric = index_of("pearson");
+    p.products[0].metric = index_of("pearson");
     expect(dds::rdm({p}, 1, isa)[0].code == dds::RdmStatus::constant_row, "constant rows have no correlation");
     std::fill(x.begin(), x.end(), 3e38f);
     x[0] = -3e38f;
-    p.metric = index_of("sqeuclidean");
+    p.products[0].metric = index_of("sqeuclidean");
     expect(dds::rdm({p}, 1, isa)[0].code == dds::RdmStatus::overflow, "overflow is found");
 }
 
@@ -217,11 +222,12 @@ void check_threads(const char* isa) {
     auto run = [&](int threads) {
         std::vector<float> out(n * n);
         dds::RdmParams p;
+        p.products.resize(1);
         p.x = features(x, n, d);
-        p.metric = index_of("laplacian");
+        p.products[0].metric = index_of("laplacian");
         p.norm = norm_of("zscore");
-        p.centering = dds::Centering::unbiased;
-        p.out = out.data();
+        p.products[0].centering = dds::Centering::unbiased;
+        p.products[0].out = out.data();
         dds::rdm({p}, threads, isa);
         return out;
     };

@@ -2,6 +2,7 @@
 // All shapes and strides are in elements.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,37 +21,44 @@ struct Features {
     Dtype dtype = Dtype::f32;
 };
 
-// One pairwise matrix. `out` is float64 where x is f64 or `wide` is set, else float32.
-struct RdmParams {
-    Features x;      // (n, d)
-    Features y;      // (m, d), or data == nullptr for the self-matrix of x
+// What is made of the pairs' sums.
+struct Product {
     int metric = 0;  // index into metrics()
-    int norm = 0;    // index into norms()
     Centering centering = Centering::none;
+    double gamma = 0;     // 0: the metric's default
+    void* out = nullptr;  // (n, n), (n, m) or (n (n - 1) / 2); C-contiguous; float64 where x is f64 or `wide` is set
+};
+
+// The pairwise matrices of one or two sets of images. All products come from the same sums: their metrics are of one family.
+struct RdmParams {
+    Features x;    // (n, d)
+    Features y;    // (m, d), or data == nullptr for the self-matrix of x
+    int norm = 0;  // index into norms()
+    std::vector<Product> products;
     int64_t channels = 0;  // C; 0 where no normalisation needs it
     bool channels_last = false;
     int64_t groups = 2;
-    double gamma = 0;        // 0: the metric's default
     bool fast = false;       // fixed-point L1 where its error bound stays below 1e-3
     bool wide = false;       // compute in float64, and write a float64 result, whatever the features' type
     bool condensed = false;  // the strict upper triangle only, row by row
     bool check = true;       // look for non-finite input and results
-    void* out = nullptr;     // (n, n), (n, m) or (n (n - 1) / 2); C-contiguous
 };
 
-// What went wrong, and for which rows. `ok` leaves `out` filled; anything else leaves it unspecified.
+// What went wrong, and for which rows. `ok` leaves the products filled; anything else leaves them unspecified.
 struct RdmStatus {
     enum Code : int { ok, nonfinite_input, constant_row, overflow, zero_median };
     Code code = ok;
-    bool in_y = false;          // the rows are y's
-    std::vector<int64_t> rows;  // ascending
-    double gamma = 0;           // the gamma that was used
-    bool fast = false;          // whether the fixed-point path was taken
+    bool in_y = false;           // the rows are y's
+    size_t product = 0;          // the one that fails
+    std::vector<int64_t> rows;   // ascending
+    std::vector<double> gammas;  // that were used, by product
+    bool fast = false;           // whether the fixed-point path was taken
 };
 
 struct MetricInfo {
     const char* name;
     bool uses_gamma;
+    int family;  // metrics of one family are formed of the same sums
 };
 
 struct NormInfo {
@@ -64,7 +72,7 @@ const std::vector<NormInfo>& norms();
 // Instruction sets compiled in that this machine can run, slowest first.
 std::vector<const char*> available_isas();
 
-// Fills params[i].out for every i. The results do not depend on `threads`. `isa`: a name of available_isas(), or
+// Fills the products of every params[i]. The results do not depend on `threads`. `isa`: a name of available_isas(), or
 // nullptr for the best.
 std::vector<RdmStatus> rdm(const std::vector<RdmParams>& params, int threads, const char* isa);
 
