@@ -124,6 +124,8 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     fails(dds("rank", *target, "--sources", folder, "--measure", "svcca"), "'svcca' is not one of 'dds', 'rsa'")
     fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")
     fails(dds("rank", *target, "--sources", folder, "--csv", tmp_path / "no" / "r.csv"), "there is no folder")
+    too_long = tmp_path / ("r" * 250 + ".csv")  # as a temporary name, not as its own
+    fails(dds("rank", *target, "--sources", folder, "--csv", too_long), f"{too_long}: File name too long")
     fails(dds("affinity", folder), "Missing option '-o'")
     fails(dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-affinity"), "does not exist")
     fails(dds("grid", folder), "give either --truth or --target")
