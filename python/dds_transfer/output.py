@@ -24,7 +24,7 @@ def writing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename != str(temporary):
+        if str(error.filename) != str(temporary):
             raise
         # the user knows nothing of the temporary name
         raise type(error)(error.errno, error.strerror, str(path)) from None
