@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +29,8 @@ def writing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
         # the user knows nothing of the temporary name
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
