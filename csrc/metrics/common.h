@@ -14,7 +14,11 @@
 #define DDS_NAMESPACE_END \
     }                     \
     }
+#ifdef __CUDACC__
+#define DDS_INLINE __device__ __forceinline__
+#else
 #define DDS_INLINE inline __attribute__((always_inline))
+#endif
 
 DDS_NAMESPACE_BEGIN
 

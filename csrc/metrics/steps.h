@@ -1,5 +1,5 @@
 // How one pair of elements enters the sum over k. The steps that metrics name: Dot, SquaredDifference and
-// AbsoluteDifference.
+// AbsoluteDifference. `one` is a V, or a type that makes fma(a, one, b) the plain sum.
 #pragma once
 
 #include "metrics/common.h"
@@ -7,8 +7,8 @@
 DDS_NAMESPACE_BEGIN
 
 struct Dot {
-    template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V) {
+    template <class V, class One>
+    static DDS_INLINE V add(V sum, V a, V b, One) {
         return fma(a, b, sum);
     }
 };
@@ -16,16 +16,16 @@ struct Dot {
 // The difference is formed before it is squared: a Gram product |x|^2 + |y|^2 - 2 x.y loses close pairs, and on CPUs
 // whose adders and multipliers are separate pipes this costs the same.
 struct SquaredDifference {
-    template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V) {
+    template <class V, class One>
+    static DDS_INLINE V add(V sum, V a, V b, One) {
         V d = a - b;
         return fma(d, d, sum);
     }
 };
 
 struct AbsoluteDifference {
-    template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V one) {
+    template <class V, class One>
+    static DDS_INLINE V add(V sum, V a, V b, One one) {
         return fma(abs(a - b), one, sum);
     }
 };
@@ -33,8 +33,8 @@ struct AbsoluteDifference {
 // sum |a - b| = 2 sum max(a, b) - sum a - sum b: one operation a pair less than the difference. Adding through the
 // multiplier (times one) leaves the adders' pipes to the maximum.
 struct Maximum {
-    template <class V>
-    static DDS_INLINE V add(V sum, V a, V b, V one) {
+    template <class V, class One>
+    static DDS_INLINE V add(V sum, V a, V b, One one) {
         return fma(max(a, b), one, sum);
     }
 };

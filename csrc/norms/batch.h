@@ -9,7 +9,7 @@ struct Batch {
     static constexpr const char* name = "batch";
     static constexpr Over over = Over::images_and_space;
     static constexpr bool needs_channels = true;
-    static double scale(double variance) { return inverse_root(variance); }
+    static DDS_ANYWHERE double scale(double variance) { return inverse_root(variance); }
     static int64_t groups(int64_t, int64_t) { return 0; }
 };
 

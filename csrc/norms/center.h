@@ -9,7 +9,7 @@ struct Center {
     static constexpr const char* name = "center";
     static constexpr Over over = Over::images;
     static constexpr bool needs_channels = false;
-    static double scale(double) { return 1; }
+    static DDS_ANYWHERE double scale(double) { return 1; }
     static int64_t groups(int64_t, int64_t) { return 0; }
 };
 

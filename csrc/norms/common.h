@@ -2,8 +2,15 @@
 // taken over one of these sets.
 #pragma once
 
-#include <cmath>
+#include <math.h>
+
 #include <cstdint>
+
+#ifdef __CUDACC__
+#define DDS_ANYWHERE __host__ __device__
+#else
+#define DDS_ANYWHERE
+#endif
 
 namespace dds {
 
@@ -17,6 +24,6 @@ enum class Over {
 // Keeps the variance of a constant channel or image from dividing by zero; the value the DDS authors use.
 constexpr double kEpsilon = 1e-9;
 
-inline double inverse_root(double variance) { return 1 / std::sqrt(variance + kEpsilon); }
+DDS_ANYWHERE inline double inverse_root(double variance) { return 1 / sqrt(variance + kEpsilon); }
 
 }  // namespace dds

@@ -9,7 +9,7 @@ struct Group {
     static constexpr const char* name = "group";
     static constexpr Over over = Over::group;
     static constexpr bool needs_channels = true;
-    static double scale(double variance) { return inverse_root(variance); }
+    static DDS_ANYWHERE double scale(double variance) { return inverse_root(variance); }
     static int64_t groups(int64_t, int64_t groups) { return groups; }
 };
 

@@ -9,7 +9,7 @@ struct Instance {
     static constexpr const char* name = "instance";
     static constexpr Over over = Over::group;
     static constexpr bool needs_channels = true;
-    static double scale(double variance) { return inverse_root(variance); }
+    static DDS_ANYWHERE double scale(double variance) { return inverse_root(variance); }
     static int64_t groups(int64_t channels, int64_t) { return channels; }
 };
 

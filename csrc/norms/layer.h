@@ -9,7 +9,7 @@ struct Layer {
     static constexpr const char* name = "layer";
     static constexpr Over over = Over::group;
     static constexpr bool needs_channels = false;
-    static double scale(double variance) { return inverse_root(variance); }
+    static DDS_ANYWHERE double scale(double variance) { return inverse_root(variance); }
     static int64_t groups(int64_t, int64_t) { return 1; }
 };
 

@@ -9,7 +9,7 @@ struct Zscore {
     static constexpr const char* name = "zscore";
     static constexpr Over over = Over::images;
     static constexpr bool needs_channels = false;
-    static double scale(double variance) { return variance > 0 ? 1 / std::sqrt(variance) : 0; }
+    static DDS_ANYWHERE double scale(double variance) { return variance > 0 ? 1 / sqrt(variance) : 0; }
     static int64_t groups(int64_t, int64_t) { return 0; }
 };
 

@@ -1,0 +1,44 @@
+// dds_ext._cuda: plans and their launches for Python, which holds the memory. Parameters are those of dds_ext._cpu.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cuda/launch.h"
+
+namespace py = pybind11;
+
+#ifndef DDS_CUDA_MODULE
+#define DDS_CUDA_MODULE _cuda
+#endif
+
+PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
+    m.doc() = "The CUDA kernels of dds_ext.";
+    py::module_::import("dds_ext._cpu");  // registers the types of the parameters
+
+    py::class_<dds::cuda::Plan>(m, "Plan")
+        .def_readonly("bytes", &dds::cuda::Plan::bytes)
+        .def_readonly("reported", &dds::cuda::Plan::reported)
+        .def("run", [](dds::cuda::Plan& plan, uintptr_t workspace, uintptr_t stream, bool cooperative) {
+            py::gil_scoped_release release;
+            dds::cuda::place(plan, reinterpret_cast<void*>(workspace));
+            dds::cuda::run(plan, reinterpret_cast<void*>(stream), cooperative);
+        });
+
+    m.def("devices", [] {
+        py::list all;
+        for (const dds::cuda::DeviceInfo& d : dds::cuda::devices())
+            all.append(py::make_tuple(d.name, d.major, d.minor, d.multiprocessors, d.cooperative));
+        return all;
+    });
+    m.def("architectures", &dds::cuda::architectures);
+    m.def("plan", [](const std::vector<dds::RdmParams>& params) {
+        return dds::cuda::plan(params, dds::cuda::resident_blocks().of);
+    });
+    // statuses of the `count` params that the plans were made of, and which have to be computed again in float64
+    m.def("report", [](const std::vector<dds::cuda::Plan>& plans, const std::vector<uintptr_t>& reported, size_t count) {
+        std::vector<dds::RdmStatus> statuses(count);
+        std::vector<bool> in_float64(count);
+        for (size_t i = 0; i < plans.size(); ++i)
+            dds::cuda::report(plans[i], reinterpret_cast<const char*>(reported[i]), statuses, in_float64);
+        return py::make_tuple(statuses, in_float64);
+    });
+}

@@ -1,0 +1,123 @@
+#include "cuda/launch.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <utility>
+
+#include "cuda/kernels.h"
+
+#ifndef DDS_CUDA_ARCHITECTURES
+#define DDS_CUDA_ARCHITECTURES "unknown"
+#endif
+
+namespace dds::cuda {
+namespace {
+
+void check(cudaError_t error, const char* call) {
+    if (error == cudaSuccess) return;
+    cudaGetLastError();  // or a later call would report it again
+    throw std::runtime_error(std::string(call) + " failed: " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+                             ")");
+}
+#define DDS_CHECK(call) check(call, #call)
+
+int attribute(cudaDeviceAttr which) {
+    int device = 0, value = 0;
+    DDS_CHECK(cudaGetDevice(&device));
+    DDS_CHECK(cudaDeviceGetAttribute(&value, which, device));
+    return value;
+}
+
+const void* address(Kernel kernel) { return reinterpret_cast<const void*>(kernel); }
+
+void allow_shared_memory(Kernel kernel, const LaunchShape& shape) {
+    DDS_CHECK(cudaFuncSetAttribute(address(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(shape.shared_bytes)));
+}
+
+// The fewest that any step's kernel of this shape has, so that a plan does not depend on it.
+int resident(ShapeKind kind) {
+    const LaunchShape shape = launch_shape(kind);
+    int fewest = 1 << 30;
+    for (Kernel kernel : {dot_kernel(kind), squared_difference_kernel(kind), absolute_difference_kernel(kind)}) {
+        int blocks = 0;
+        allow_shared_memory(kernel, shape);
+        DDS_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, address(kernel), shape.threads,
+                                                                static_cast<size_t>(shape.shared_bytes)));
+        fewest = std::min(fewest, blocks);
+    }
+    return fewest * attribute(cudaDevAttrMultiProcessorCount);
+}
+
+}  // namespace
+
+const char* architectures() { return DDS_CUDA_ARCHITECTURES; }
+
+std::vector<DeviceInfo> devices() {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver) {
+        int driver = 0, built = CUDART_VERSION;
+        cudaDriverGetVersion(&driver);
+        throw std::runtime_error("the NVIDIA driver serves CUDA " + std::to_string(driver / 1000) + "." +
+                                 std::to_string(driver % 1000 / 10) + ", and dds_ext was built with CUDA " +
+                                 std::to_string(built / 1000) + "." + std::to_string(built % 1000 / 10) +
+                                 ": update the driver, or build with an older toolkit");
+    }
+    if (error == cudaErrorNoDevice) return {};
+    check(error, "cudaGetDeviceCount");
+    std::vector<DeviceInfo> all;
+    for (int device = 0; device < count; ++device) {
+        cudaDeviceProp properties;
+        DDS_CHECK(cudaGetDeviceProperties(&properties, device));
+        int cooperative = 0;
+        DDS_CHECK(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device));
+        all.push_back(
+            {properties.name, properties.major, properties.minor, properties.multiProcessorCount, cooperative != 0});
+    }
+    return all;
+}
+
+Blocks resident_blocks() {
+    static std::mutex mutex;
+    static std::map<int, Blocks> known;
+    int device = 0;
+    DDS_CHECK(cudaGetDevice(&device));
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = known.find(device);
+    if (found != known.end()) return found->second;
+    Blocks blocks{};
+    for (int kind = 0; kind < kShapes; ++kind) blocks.of[kind] = resident(static_cast<ShapeKind>(kind));
+    return known.emplace(device, blocks).first->second;
+}
+
+void run(const Plan& plan, void* stream_, bool cooperative) {
+    const auto stream = static_cast<cudaStream_t>(stream_);
+    const LaunchShape shape = launch_shape(plan.shape);
+    Kernel kernel = kernel_of(plan);
+    DDS_CHECK(cudaMemsetAsync(plan.launch.models[0].findings, 0, static_cast<size_t>(plan.zeroed), stream));
+    Launch launch = plan.launch;
+    auto start = [&](int first, int last, bool together) {
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3(static_cast<unsigned>(plan.blocks));
+        config.blockDim = dim3(static_cast<unsigned>(shape.threads));
+        config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+        config.stream = stream;
+        cudaLaunchAttribute resident{};
+        resident.id = cudaLaunchAttributeCooperative;
+        resident.val.cooperative = 1;
+        config.attrs = &resident;
+        config.numAttrs = together ? 1 : 0;
+        void* arguments[] = {&launch, &first, &last};
+        DDS_CHECK(cudaLaunchKernelExC(&config, address(kernel), arguments));
+    };
+    if (cooperative && attribute(cudaDevAttrCooperativeLaunch)) return start(0, kPhases, true);
+    for (int phase = 0; phase < kPhases; ++phase)
+        if (active(launch, phase)) start(phase, phase + 1, false);
+}
+
+}  // namespace dds::cuda

@@ -1,0 +1,40 @@
+// From parameters to launches, on the host.
+#pragma once
+
+#include <vector>
+
+#include "cuda/plan.h"
+
+namespace dds::cuda {
+
+enum class ShapeKind : int { whole, pair, wide };
+constexpr int kShapes = 3;
+
+// A launch, what it needs, and what it makes.
+struct Plan {
+    Launch launch;
+    int step;  // a StepKind
+    ShapeKind shape;
+    int blocks;
+    int64_t bytes = 0;     // of temporary results, of which ...
+    int64_t zeroed = 0;    // ... the first have to be zeros, and ...
+    int64_t reported = 0;  // ... the first of those say what is wrong
+    struct Made {
+        size_t params;                 // of a model: which of the parameters
+        std::vector<size_t> products;  // and by output: which of their products
+    };
+    std::vector<Made> made;
+};
+
+// The launches that compute `params`, those that have enough in common together. `blocks`: resident on the device, by
+// ShapeKind. A default gamma between two sets must have been decided.
+std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)[kShapes]);
+
+// Tells the launch where its temporary results stand.
+void place(Plan& plan, void* workspace);
+
+// What a copy of the reported bytes says about params; `in_float64`: those that have to be computed again so, since float32
+// does not reach far enough.
+void report(const Plan& plan, const char* reported, std::vector<RdmStatus>& statuses, std::vector<bool>& in_float64);
+
+}  // namespace dds::cuda

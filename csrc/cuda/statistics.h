@@ -1,0 +1,185 @@
+// The statistics of a normalisation, and those of the rows. In float64, as differences from one value of the sample itself:
+// then the cancellation in E[t^2] - E[t]^2 costs no more than a factor n of float64's precision whatever the offset, and a
+// constant sample gives exactly zero.
+#pragma once
+
+#include "cuda/block.h"
+#include "cuda/load.h"
+#include "norms/registry.h"
+
+namespace dds::cuda {
+
+DDS_DEVICE double variance_of(double sum, double squares, double n) {
+    const double v = squares / n - (sum / n) * (sum / n);
+    return squares > 0 && v > 0 ? v : 0;
+}
+
+DDS_DEVICE double norm_scale(int index, double variance) {
+    int i = 0;
+#define DDS_CASE(Norm) \
+    if (index == i++) return ::dds::Norm::scale(variance);
+    DDS_NORMS(DDS_CASE)
+#undef DDS_CASE
+    return 1;
+}
+
+template <class T>
+DDS_DEVICE void write_column(const Model& m, int64_t col, double mean, double scale) {
+    m.column_mean[col] = mean;
+    m.column_scale[col] = scale;
+    T* to = static_cast<T*>(m.columns) + col;
+    const T rounded = static_cast<T>(mean);
+    to[0] = rounded;
+    to[column_stride(m)] = static_cast<T>(scale);
+    to[2 * column_stride(m)] = static_cast<T>((static_cast<double>(rounded) - mean) * scale);
+}
+
+// Mean and scale of every column over x's images: 128 columns at a time by a block, each row of them by a warp.
+template <class T>
+DDS_DEVICE void column_statistics(const Launch& b, const Model& m) {
+    constexpr int kColumns = 128, kAhead = 4;
+    const Set& x = m.sets[0];
+    for_blocks((m.d + kColumns - 1) / kColumns, [&](int64_t unit) {
+        const int64_t col = unit * kColumns + lane() * 4;
+        double shift[4], sum[4] = {}, squares[4] = {};
+        for (int c = 0; c < 4; ++c) shift[c] = col + c < m.d ? load<double>(b.dtype, x, 0, col + c) : 0;
+        for (int64_t row = warp(); row < x.rows; row += kAhead * warps()) {
+            Raw<T> raw[kAhead];
+            DDS_UNROLL
+            for (int r = 0; r < kAhead; ++r)
+                if (row + r * warps() < x.rows && col < m.d) load_quad(b.dtype, x, m.d, row + r * warps(), col, raw[r]);
+            DDS_UNROLL
+            for (int r = 0; r < kAhead; ++r) {
+                if (row + r * warps() >= x.rows || col >= m.d) continue;
+                T values[4];
+                convert(b.dtype, raw[r], values);
+                DDS_UNROLL
+                for (int c = 0; c < 4; ++c) {
+                    const double t = static_cast<double>(values[c]) - shift[c];
+                    sum[c] += t;
+                    squares[c] += t * t;
+                }
+            }
+        }
+        auto* parts = reinterpret_cast<double*>(shared_memory());  // (2, warps, kColumns)
+        __syncthreads();                                           // the parts of the columns before have been read
+        for (int c = 0; c < 4; ++c) {
+            parts[warp() * kColumns + lane() * 4 + c] = sum[c];
+            parts[(warps() + warp()) * kColumns + lane() * 4 + c] = squares[c];
+        }
+        __syncthreads();
+        const int c = static_cast<int>(threadIdx.x);
+        if (c >= kColumns || unit * kColumns + c >= m.d) return;
+        double total = 0, total_squares = 0;
+        for (int w = 0; w < warps(); ++w) {
+            total += parts[w * kColumns + c];
+            total_squares += parts[(warps() + w) * kColumns + c];
+        }
+        const auto n = static_cast<double>(x.rows);
+        const double first = load<double>(b.dtype, x, 0, unit * kColumns + c);
+        const double mean = first + total / n, variance = variance_of(total, total_squares, n);
+        write_column<T>(m, unit * kColumns + c, mean, b.by_channel ? variance : norm_scale(b.norm, variance));
+    });
+}
+
+// Column means and variances -> those of their channels, each by a block.
+template <class T>
+DDS_DEVICE void channel_statistics(const Launch& b, const Model& m) {
+    const int64_t space = m.d / b.channels, step = b.channels_last ? b.channels : 1;
+    for_blocks(b.channels, [&](int64_t channel) {
+        const int64_t first = b.channels_last ? channel : channel * space;
+        double mean = 0, variance = 0;
+        for (int64_t s = threadIdx.x; s < space; s += blockDim.x) mean += m.column_mean[first + s * step];
+        mean = block_sum(mean) / static_cast<double>(space);
+        for (int64_t s = threadIdx.x; s < space; s += blockDim.x) {
+            const double off = m.column_mean[first + s * step] - mean;
+            variance += m.column_scale[first + s * step] + off * off;
+        }
+        const double scale = norm_scale(b.norm, block_sum(variance) / static_cast<double>(space));
+        for (int64_t s = threadIdx.x; s < space; s += blockDim.x) write_column<T>(m, first + s * step, mean, scale);
+    });
+}
+
+// Mean and scale of every group of channels of every image, each by a warp.
+DDS_DEVICE void group_statistics(const Launch& b, const Model& m, int set) {
+    const Set& x = m.sets[set];
+    const int64_t count = m.d / b.groups, per = b.channels_last ? b.channels / b.groups : count;
+    for_warps(x.rows * b.groups, [&](int64_t unit) {
+        const int64_t row = unit / b.groups, g = unit % b.groups;
+        auto value = [&](int64_t e) {
+            const int64_t col = b.channels_last ? e / per * b.channels + g * per + e % per : g * per + e;
+            return load<double>(b.dtype, x, row, col);
+        };
+        const double shift = value(0);
+        double sum = 0, squares = 0;
+        for (int64_t e = lane(); e < count; e += 32) {
+            const double t = value(e) - shift;
+            sum += t;
+            squares += t * t;
+        }
+        sum = warp_sum(sum);
+        squares = warp_sum(squares);
+        if (lane() != 0) return;
+        const auto n = static_cast<double>(count);
+        m.group_mean[set][unit] = shift + sum / n;
+        m.group_scale[set][unit] = norm_scale(b.norm, variance_of(sum, squares, n));
+    });
+}
+
+DDS_DEVICE int64_t segments(const Model& m) { return (m.d + kSegment - 1) / kSegment; }
+
+// Sums over the segments of every row, each by a warp: of z - z_0 and its square where rows are centred, else of |z| under
+// L1 and of z^2.
+DDS_DEVICE void row_parts(const Launch& b, const Model& m, int set, bool l1) {
+    const Set& x = m.sets[set];
+    for_warps(x.rows * segments(m), [&](int64_t unit) {
+        const int64_t row = unit / segments(m), begin = unit % segments(m) * kSegment;
+        const int64_t end = begin + kSegment < m.d ? begin + kSegment : m.d;
+        auto value = [&](int64_t col) { return normalized(b, m, set, row, col, load<double>(b.dtype, x, row, col)); };
+        const double shift = b.centered_rows ? value(0) : 0;
+        double sum = 0, squares = 0;
+        for (int64_t col = begin + lane(); col < end; col += 32) {
+            const double t = value(col) - shift;
+            sum += l1 ? ::fabs(t) : t;
+            squares += t * t;
+        }
+        sum = warp_sum(sum);
+        squares = warp_sum(squares);
+        if (lane() != 0) return;
+        m.row_parts[set][2 * unit] = sum;
+        m.row_parts[set][2 * unit + 1] = squares;
+    });
+}
+
+// Whether float32 can represent sums of squares of this size; 0 is a row of zeros.
+template <class T>
+DDS_DEVICE bool within_range(double squares) {
+    return squares == 0 || (sizeof(T) == 8 ? squares > 1e-280 && squares < 1e300 : squares > 1e-20 && squares < 1e30);
+}
+
+template <class T>
+DDS_DEVICE void fold_rows(const Launch& b, const Model& m, int set, bool l1) {
+    const Set& x = m.sets[set];
+    for_threads(x.rows, [&](int64_t row) {
+        double sum = 0, squares = 0;
+        for (int64_t s = 0; s < segments(m); ++s) {
+            sum += m.row_parts[set][2 * (row * segments(m) + s)];
+            squares += m.row_parts[set][2 * (row * segments(m) + s) + 1];
+        }
+        if (b.centered_rows) {
+            const auto n = static_cast<double>(m.d);
+            const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, x, row, 0));
+            const double norm = ::sqrt(n * variance_of(sum, squares, n));
+            m.row_mean[set][row] = first + sum / n;
+            m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
+            m.constant[set][row] = norm == 0;
+            if (!is_finite(norm)) m.findings->out_of_range = 1;
+        } else {
+            m.row_size[set][row] = l1 ? sum : squares;
+            if (b.unit_rows) m.row_scale[set][row] = squares > 0 ? 1 / ::sqrt(squares) : 0;
+            if (!l1 && (sizeof(T) == 4 || b.unit_rows) && !within_range<T>(squares)) m.findings->out_of_range = 1;
+        }
+    });
+}
+
+}  // namespace dds::cuda

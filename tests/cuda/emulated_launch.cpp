@@ -1,0 +1,54 @@
+// csrc/cuda/launch.h on the emulation: the kernels of the real build, run on the host. DDS_EMULATED_BLOCKS (of a launch) and
+// DDS_EMULATED_ORDER (ascending, descending or a seed to shuffle by) choose how.
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/kernel.h"
+#include "cuda/kernels.h"
+#include "cuda/launch.h"
+
+namespace dds::cuda {
+
+DDS_KERNELS_OF(Dot, dot_kernel)
+DDS_KERNELS_OF(SquaredDifference, squared_difference_kernel)
+DDS_KERNELS_OF(AbsoluteDifference, absolute_difference_kernel)
+
+namespace {
+
+std::string setting(const char* name, const char* otherwise) {
+    const char* value = std::getenv(name);
+    return value ? value : otherwise;
+}
+
+Order order() {
+    const std::string name = setting("DDS_EMULATED_ORDER", "ascending");
+    if (name == "ascending") return {Order::ascending, 0};
+    if (name == "descending") return {Order::descending, 0};
+    return {Order::shuffled, static_cast<unsigned>(std::stoul(name))};
+}
+
+}  // namespace
+
+const char* architectures() { return "emulated"; }
+
+std::vector<DeviceInfo> devices() { return {{"emulation", 0, 0, 1, true}}; }
+
+Blocks resident_blocks() {
+    const int blocks = std::stoi(setting("DDS_EMULATED_BLOCKS", "3"));
+    return {{blocks, blocks, blocks}};
+}
+
+void run(const Plan& plan, void*, bool cooperative) {
+    const LaunchShape shape = launch_shape(plan.shape);
+    std::memset(plan.launch.models[0].findings, 0, static_cast<size_t>(plan.zeroed));
+    auto start = [&](int first, int last) {
+        emulate(order(), static_cast<unsigned>(plan.blocks), static_cast<unsigned>(shape.threads),
+                static_cast<size_t>(shape.shared_bytes), [&] { kernel_of(plan)(plan.launch, first, last); });
+    };
+    if (cooperative) return start(0, kPhases);
+    for (int phase = 0; phase < kPhases; ++phase)
+        if (active(plan.launch, phase)) start(phase, phase + 1);
+}
+
+}  // namespace dds::cuda
