@@ -29,8 +29,8 @@ def module() -> ModuleType:
 def rdm(
     kernels: ModuleType, params: Sequence[_cpu.RdmParams], device: torch.device, report: bool, cooperative: bool = True
 ) -> tuple[list[_cpu.RdmStatus], list[bool]]:
-    """Launches what computes `params`; where `report` is set, waits for it and says what was wrong with each of them, and
-    which are to be computed again in float64.
+    """Launches what computes `params`; where `report` is set, waits for it and says what was wrong with each of them,
+    and which are to be computed again in float64.
 
     Temporary memory is torch's, and is free for others' work on the stream as soon as the launches are queued.
     """
