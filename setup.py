@@ -13,6 +13,25 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+CUDA = os.environ.get("DDS_EXT_CUDA", "auto").lower()
+# The compiler as packages, for machines with a driver and a CUDA build of torch but no toolkit.
+NVCC_PACKAGES = [
+    "nvidia-cuda-nvcc>=13,<14",
+    "nvidia-cuda-runtime>=13,<14",
+    "nvidia-cuda-cccl>=13,<14",
+    "nvidia-cuda-crt>=13,<14",
+    "nvidia-nvvm>=13,<14",
+]
+
+
+def find_nvcc() -> str | None:
+    """nvcc on PATH or by CUDACXX, else that of the packages above, where they are installed."""
+    found = os.environ.get("CUDACXX") or shutil.which("nvcc")
+    for folder in sys.path:
+        packaged = Path(folder) / "nvidia" / "cu13" / "bin" / "nvcc"
+        if not found and packaged.exists():
+            found = str(packaged)
+    return found
 
 
 class CMakeBuild(build_ext):
@@ -33,6 +52,9 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DDDS_EXT_CUDA={CUDA}",
+            f"-DDDS_EXT_CUDA_ARCHS={os.environ.get('DDS_EXT_CUDA_ARCHS', '').replace(',', ';')}",
+            *([f"-DCMAKE_CUDA_COMPILER={nvcc}"] if CUDA != "off" and (nvcc := find_nvcc()) else []),
             str(ROOT),
         ]
         subprocess.run(configure, cwd=build, check=True)
@@ -40,4 +62,9 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--install", "."], cwd=build, check=True)
 
 
-setup(ext_modules=[Extension("dds_ext._cpu", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(
+    ext_modules=[Extension("dds_ext._cpu", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    # build requirements that depend on the machine
+    setup_requires=NVCC_PACKAGES if CUDA == "on" and not find_nvcc() else [],
+)

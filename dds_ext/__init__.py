@@ -15,15 +15,13 @@ except ImportError as error:
         "or install with pip install -e ."
     ) from error
 
+from dds_ext import _cuda_backend
+from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, isa
 from dds_ext.comparison import COMPARISONS, center, compare
 from dds_ext.measures import MEASURES, affinity, cka, dds, grid, rsa, similarity
 from dds_ext.pairwise import (
-    CENTERINGS,
-    METRICS,
-    NORMALIZATIONS,
     cosine_rdm,
     euclidean_rdm,
-    isa,
     laplacian_rdm,
     linear_rdm,
     pearson_rdm,
@@ -69,5 +67,5 @@ def info() -> dict[str, Any]:
         "isa": isa() or isas[-1],
         "isas": isas,
         "threads": torch.get_num_threads(),
-        "cuda": None,
+        "cuda": _cuda_backend.describe(),
     }

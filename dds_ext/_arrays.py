@@ -36,7 +36,7 @@ def _strides(a: torch.Tensor | np.ndarray[Any, Any]) -> tuple[int, ...]:
 
 
 def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], Callable[[Any], Any]]:
-    """`x` as a CPU tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
+    """`x` as a tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
 
     def same(result: Any) -> Any:
         return result
@@ -61,14 +61,16 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
             a = np.asarray(x)
         except ValueError as error:
             raise TypeError(f"{name} is not an array: {error}") from None
-    if isinstance(a, torch.Tensor) and a.device.type != "cpu":
-        raise TypeError(f"{name} is on device '{a.device}', which this build does not serve: pass {name}.cpu()")
+    if isinstance(a, torch.Tensor) and a.device.type not in ("cpu", "cuda"):
+        raise TypeError(f"{name} is on device '{a.device}', which is not served: pass {name}.cpu()")
     if isinstance(a, torch.Tensor) and a.layout is not torch.strided:
         raise TypeError(f"{name} has layout {a.layout}, which is not served: pass {name}.to_dense()")
     if isinstance(a, torch.Tensor) and a.is_neg():
         a = a.resolve_neg()
     dtype = _dtype_name(a)
     if dtype in _CONVERTED:
+        if isinstance(a, torch.Tensor) and a.device.type == "cuda":
+            return a.to(torch.float32), like
         # by NumPy: torch's own threads do not survive a fork
         if isinstance(a, torch.Tensor):
             return torch.from_numpy(a.numpy().astype(np.float32)), like
@@ -90,6 +92,10 @@ class Features:
     like: Callable[[Any], Any]
     channels: int | None
     """C, where the shape says it: features of more than two dimensions."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.array.device if isinstance(self.array, torch.Tensor) else torch.device("cpu")
 
     @property
     def n(self) -> int:
@@ -122,7 +128,8 @@ class Features:
     def empty(self, shape: tuple[int, ...], wide: bool = False) -> torch.Tensor | np.ndarray[Any, Any]:
         """An uninitialised result of this set's kind: float64 where the features are or `wide` is set, else float32."""
         if isinstance(self.array, torch.Tensor):
-            return torch.empty(shape, dtype=torch.float64 if wide or self.wide else torch.float32)
+            dtype = torch.float64 if wide or self.wide else torch.float32
+            return torch.empty(shape, dtype=dtype, device=self.array.device)
         return np.empty(shape, np.float64 if wide or self.wide else np.float32)
 
 
@@ -147,3 +154,11 @@ def rows_text(rows: list[int]) -> str:
     listed = ", ".join(str(r) for r in rows[:5])
     more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
     return f"row{'s' if len(rows) > 1 else ''} {listed}{more}"
+
+
+def upper_triangle(K: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Strict upper triangles of contiguous matrices, (s, n, n) -> (s, n (n - 1) / 2), row by row."""
+    s, n, _ = K.shape
+    out = np.empty((s, n * (n - 1) // 2), K.dtype)
+    _cpu.condense(address(K), s, n, DTYPES[K.dtype.name], address(out), torch.get_num_threads())
+    return out

@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from dds_ext import _cpu
+from dds_ext._arrays import rows_text
+from dds_ext._requests import Request, parameters, sums_in_common
 
 
 @functools.cache
@@ -26,7 +31,43 @@ def module() -> ModuleType:
     return kernels
 
 
-def rdm(
+def describe() -> dict[str, Any] | None:
+    """Architectures of the CUDA part and the devices it can use, as names and compute capabilities; None without it."""
+    try:
+        kernels = importlib.import_module("dds_ext._cuda")
+    except ImportError:
+        return None
+    built: dict[str, Any] = {"architectures": kernels.architectures().split()}
+    try:
+        found = kernels.devices()
+    except RuntimeError as error:
+        return {**built, "error": str(error)}
+    return {**built, "devices": [{"name": name, "capability": (major, minor)} for name, major, minor, _, _ in found]}
+
+
+def fill(kernels: ModuleType, requests: Sequence[Request], outs: Sequence[Any], device: torch.device) -> None:
+    """Computes every request into its `out`. Waits for the results only to see what was wrong with the features, or for
+    a gamma that the median between other features decides."""
+    requests = [_with_gamma(kernels, r, device) for r in requests]
+    groups = sums_in_common(requests)
+    checked = any(r.options.check_finite for r in requests)
+    statuses, in_float64 = launch(kernels, parameters(requests, outs, groups), device, report=checked)
+    for g, status, wide in zip(groups, statuses, in_float64, strict=False):
+        first = requests[g[0]]
+        if status.code == _cpu.Code.overflow:
+            raise _overflow(first, outs[g[0]])
+        requests[g[status.product]].raise_for(status)
+        if not wide:
+            continue
+        again = [replace(requests[i], wide=True, out=None) for i in g]
+        for i, r, result in zip(g, again, [r.target() for r in again], strict=True):
+            fill(kernels, [r], [result], device)
+            outs[i].copy_(result)
+            if not bool(torch.isfinite(outs[i]).all()):
+                raise _overflow(requests[i], outs[i])
+
+
+def launch(
     kernels: ModuleType, params: Sequence[_cpu.RdmParams], device: torch.device, report: bool, cooperative: bool = True
 ) -> tuple[list[_cpu.RdmStatus], list[bool]]:
     """Launches what computes `params`; where `report` is set, waits for it and says what was wrong with each of them,
@@ -34,10 +75,11 @@ def rdm(
 
     Temporary memory is torch's, and is free for others' work on the stream as soon as the launches are queued.
     """
-    plans = kernels.plan(list(params))
+    on_gpu = device.type == "cuda"  # else: the kernels on their emulation
     reports = []
-    with torch.cuda.device(device) if device.type == "cuda" else torch.device(device):
-        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    with torch.cuda.device(device) if on_gpu else nullcontext():
+        plans = kernels.plan(list(params))
+        stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
         for plan in plans:
             workspace = torch.empty(plan.bytes, dtype=torch.uint8, device=device)
             plan.run(workspace.data_ptr(), stream, cooperative)
@@ -48,3 +90,33 @@ def rdm(
     copies = [copy.cpu() for copy in reports]
     statuses, in_float64 = kernels.report(plans, [copy.data_ptr() for copy in copies], len(params))
     return statuses, in_float64
+
+
+def _with_gamma(kernels: ModuleType, r: Request, device: torch.device) -> Request:
+    """The kernel between two sets is X's own: its gamma, as any other statistic, is taken over X's images."""
+    if r.y is None or not r.options.median_gamma:
+        return r
+    for wide in (r.wide, True):
+        own = Request(r.x, None, r.options, condensed=True, wide=wide)
+        triangle = own.target()
+        statuses, in_float64 = launch(kernels, parameters([own], [triangle], [[0]]), device, report=True)
+        own.raise_for(statuses[0])
+        if not in_float64[0]:
+            break
+    return replace(r, options=replace(r.options, gamma=statuses[0].gammas[0]))
+
+
+def _overflow(request: Request, out: torch.Tensor) -> ValueError:
+    """Names the images most of whose pairs are not finite: of a pair that overflows one image is the culprit."""
+    bad = ~torch.isfinite(out)
+    if bad.ndim == 1:
+        i, j = torch.triu_indices(request.x.n, request.x.n, 1, device=out.device)
+        of_x = torch.bincount(torch.cat([i[bad], j[bad]]), minlength=request.x.n)
+        of_y = of_x
+    else:
+        of_x, of_y = bad.sum(1), bad.sum(0)
+    in_y = request.y is not None and int(of_y.max()) * len(of_y) > int(of_x.max()) * len(of_x)
+    counts = of_y if in_y else of_x
+    rows = torch.nonzero(counts == counts.max()).flatten().tolist()
+    name = request.y.name if in_y and request.y is not None else request.x.name
+    return request.overflow(name, rows_text(rows))

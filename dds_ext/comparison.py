@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import DTYPES, Array, Features, address, rows_text, to_float
-from dds_ext.pairwise import CENTERINGS, Options, Request, choose, isa, upper_triangle
+from dds_ext._arrays import DTYPES, Array, Features, address, rows_text, to_float, upper_triangle
+from dds_ext._compute import compute
+from dds_ext._requests import CENTERINGS, Options, Request, choose, isa
 
 COMPARISONS = ("cosine", "pearson", "spearman", "kendall")
 """Names of the comparisons g."""
@@ -131,7 +132,7 @@ def scores(
     x, y = (None if m is None else Features(name, m, lambda k: k, None) for m, name in ((a, "K1"), (b, "K2")))
     assert x is not None
     request = Request(x, y, Options(f="cosine" if g == "cosine" else "pearson"), wide=True)
-    distances = request.compute()
+    distances = compute([request])[0]
     return np.asarray(1 - distances, np.float64)
 
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from dds_ext._arrays import Array, Features, features
+from dds_ext._compute import compute
+from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose
 from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
-from dds_ext.pairwise import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose, compute
 
 Models = Mapping[str, Array] | Sequence[Array]
 
@@ -63,7 +64,10 @@ def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: b
         models = [x.widened() for x in models]
     n = models[0].n
     shape = (len(models), n * (n - 1) // 2) if condensed else (len(models), n, n)
-    stacks = [np.empty(shape, np.float64 if models[0].wide else np.float32) for _ in options]
+    wide, device = models[0].wide, models[0].device
+    stacks: list[Any] = [np.empty(shape, np.float64 if wide else np.float32) for _ in options]
+    if device.type == "cuda":
+        stacks = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32, device=device) for _ in options]
     compute(
         [
             Request(x, None, o, condensed, out=k[i])
@@ -71,7 +75,7 @@ def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: b
             for o, k in zip(options, stacks, strict=True)
         ]
     )
-    return stacks
+    return [k.cpu().numpy() for k in stacks] if device.type == "cuda" else stacks
 
 
 def _scores(

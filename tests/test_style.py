@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOOLS = Path(sys.executable).parent
-SOURCES = [str(p) for folder in ("csrc", "tests/cpp") for p in (ROOT / folder).rglob("*") if p.suffix in {".h", ".cpp"}]
+SOURCES = [
+    str(p)
+    for folder in ("csrc", "tests/cpp", "tests/cuda")
+    for p in (ROOT / folder).rglob("*")
+    if p.suffix in {".h", ".cpp", ".cu"}
+]
 
 COMMANDS = {
     "ruff check": ["ruff", "check", "."],

@@ -60,7 +60,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("metrics", [] {
         py::list all;
         for (const dds::MetricInfo& metric : dds::metrics())
-            all.append(py::make_tuple(metric.name, metric.uses_gamma, metric.family));
+            all.append(py::make_tuple(metric.name, metric.gamma, metric.family));
         return all;
     });
     m.def("norms", [] {

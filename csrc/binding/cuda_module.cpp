@@ -33,6 +33,9 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
     m.def("plan", [](const std::vector<dds::RdmParams>& params) {
         return dds::cuda::plan(params, dds::cuda::resident_blocks().of);
     });
+    m.def("roof", [](int step, int64_t steps, int blocks, uintptr_t sink, uintptr_t stream) {
+        return dds::cuda::start_roof(step, steps, blocks, reinterpret_cast<float*>(sink), reinterpret_cast<void*>(stream));
+    });
     // statuses of the `count` params that the plans were made of, and which have to be computed again in float64
     m.def("report", [](const std::vector<dds::cuda::Plan>& plans, const std::vector<uintptr_t>& reported, size_t count) {
         std::vector<dds::RdmStatus> statuses(count);

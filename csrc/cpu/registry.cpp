@@ -44,7 +44,7 @@ const std::vector<NormTraits>& norm_traits() {
 const std::vector<MetricInfo>& metrics() {
     static const std::vector<MetricInfo> all = [] {
         std::vector<MetricInfo> infos;
-        for (const MetricTraits& m : metric_traits()) infos.push_back({m.name, m.gamma != Gamma::unused, m.family()});
+        for (const MetricTraits& m : metric_traits()) infos.push_back({m.name, static_cast<int>(m.gamma), m.family()});
         return infos;
     }();
     return all;

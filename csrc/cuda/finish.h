@@ -150,7 +150,8 @@ DDS_DEVICE void join(const Launch& b) {
         const auto at = s * Shape::threads + threadIdx.x;
         auto sum = static_cast<double>(record<Shape>(b, first - 1, kTail)[at]);
         for (int64_t block = first; block < gridDim.x && within(share(b, block), p); ++block)
-            sum += static_cast<double>(record<Shape>(b, block, kHead)[at]);
+            if (share(b, block) < share(b, block + 1))  // or it had nothing to do, where a slab costs more than a share
+                sum += static_cast<double>(record<Shape>(b, block, kHead)[at]);
         const int r = s / Shape::micro, c = s % Shape::micro;
         const bool pair = item.busy && item.pair(r, c);
         finish_pair<Step>(b, m, item.set_j, pair, pair ? item.i(r) : 0, pair ? item.j(c) : 0,

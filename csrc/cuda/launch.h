@@ -31,4 +31,8 @@ Blocks resident_blocks();
 // false or the device is not, every phase is a launch of its own, with the same results.
 void run(const Plan& plan, void* stream, bool cooperative);
 
+// Starts a register-only loop over an inner step (a StepKind) in float32 on the current device; returns how many
+// pair-elements it forms. `sink`: a float on the device.
+int64_t start_roof(int step, int64_t steps, int blocks, float* sink, void* stream);
+
 }  // namespace dds::cuda

@@ -172,7 +172,7 @@ DDS_DEVICE void fold_rows(const Launch& b, const Model& m, int set, bool l1) {
             const double norm = ::sqrt(n * variance_of(sum, squares, n));
             m.row_mean[set][row] = first + sum / n;
             m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
-            m.constant[set][row] = norm == 0;
+            if (m.constant[set]) m.constant[set][row] = norm == 0;
             if (!is_finite(norm)) m.findings->out_of_range = 1;
         } else {
             m.row_size[set][row] = l1 ? sum : squares;

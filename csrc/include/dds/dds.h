@@ -57,7 +57,7 @@ struct RdmStatus {
 
 struct MetricInfo {
     const char* name;
-    bool uses_gamma;
+    int gamma;   // what its default is: 0 there is none, 1 is 1 / d, 2 is 2 / the median
     int family;  // metrics of one family are formed of the same sums
 };
 

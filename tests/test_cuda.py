@@ -1,0 +1,129 @@
+"""The CUDA backend on a GPU, against the float64 reference and against the CPU engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import CENTERINGS, METRICS, NORMALIZATIONS, check_rdm, fail_with, features, layout, to64
+
+import dds_ext
+from dds_ext import reference
+
+CUDA = dds_ext.info()["cuda"]
+pytestmark = pytest.mark.skipif(
+    not (torch.cuda.is_available() and CUDA and CUDA.get("devices")),
+    reason="needs a GPU, a CUDA build of torch and dds_ext's CUDA part",
+)
+
+# n straddles a thread's images (8, and 4 in float64), a group's (128, 64, 248), and d a slab's features (16)
+SIZES = ((4, 3), (33, 65), (128, 16), (129, 257), (248, 100), (249, 4097), (700, 130))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("f", METRICS)
+def test_every_f_normalisation_and_centring(f: str, dtype: str) -> None:
+    found = []
+    for n, d in SIZES:
+        X = features(n, d, dtype)
+        options = layout(d)
+        for normalize in NORMALIZATIONS:
+            Z, _ = reference.normalize(to64(X), normalize, **options)
+            if f == "rbf" and not np.median(reference.METRICS["sqeuclidean"](Z, Z, None)) > 0:
+                continue
+            if f == "pearson" and not (Z.std(axis=1) > 1e-6 * np.abs(Z).max(axis=1)).all():
+                continue
+            for center in CENTERINGS:
+                K = dds_ext.rdm(X.cuda(), f, normalize=normalize, center=center, **options)
+                assert K.device.type == "cuda"
+                message = check_rdm(K.cpu().numpy(), X, f, normalize=normalize, center=center, **options)
+                found += [f"({n}, {d}) {normalize} {center}: {message}"] * bool(message)
+    fail_with(found)
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_two_sets_condensed_and_out(f: str) -> None:
+    X, Y = features(150, 300), features(40, 300, seed=3)
+    assert not (message := check_rdm(dds_ext.rdm(X.cuda(), f, Y=Y.cuda()).cpu().numpy(), X, f, Y=Y)), message
+    K = dds_ext.rdm(X.cuda(), f)
+    i, j = torch.triu_indices(150, 150, 1)
+    assert torch.equal(dds_ext.rdm(X.cuda(), f, condensed=True), K[i, j])
+    out = torch.empty_like(K)
+    assert dds_ext.rdm(X.cuda(), f, out=out) is out
+    assert torch.equal(out, K)
+
+
+def test_the_callers_stream_is_used() -> None:
+    """The result is ready for what the same stream does next, without a synchronisation of the device."""
+    X = features(200, 20000)
+    expected = dds_ext.rdm(X.cuda(), normalize="zscore").cpu()
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        on_device = torch.empty(X.shape, device="cuda")
+        torch.cuda._sleep(50_000_000)  # features that are not there yet where another stream would read them
+        on_device.copy_(X, non_blocking=True)
+        K = dds_ext.rdm(on_device, normalize="zscore", check_finite=False)
+        K = K * 2
+    stream.synchronize()
+    assert torch.equal(K.cpu(), expected * 2)
+
+
+def test_capture_in_a_graph() -> None:
+    X = features(100, 500).cuda()
+    for f in ("laplacian", "pearson", "rbf"):
+        out = torch.zeros(100, 100, device="cuda")
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side):
+            dds_ext.rdm(X, f, center="unbiased", check_finite=False, out=out)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            dds_ext.rdm(X, f, center="unbiased", check_finite=False, out=out)
+        other = features(100, 500, seed=9)
+        X.copy_(other)
+        graph.replay()
+        torch.cuda.synchronize()
+        assert not (message := check_rdm(out.cpu().numpy(), other, f, center="unbiased")), f"{f}: {message}"
+
+
+def test_reproducible_bit_for_bit() -> None:
+    X = features(200, 30000).cuda()
+    first = dds_ext.rdm(X, normalize="zscore", center="unbiased")
+    for _ in range(5):
+        assert torch.equal(dds_ext.rdm(X, normalize="zscore", center="unbiased"), first)
+
+
+def test_what_is_wrong_is_named() -> None:
+    X = features(60, 300)
+    X[[7, 50], [3, 299]] = torch.tensor([float("nan"), float("inf")])
+    for f in METRICS:
+        with pytest.raises(ValueError, match="X has NaN or infinity in rows 7, 50"):
+            dds_ext.rdm(X.cuda(), f)
+    with pytest.raises(ValueError, match="must be on the same"):
+        dds_ext.rdm(features(5, 3).cuda(), Y=features(5, 3))
+    with pytest.raises(ValueError, match="overflows float32 for row 3"):
+        dds_ext.rdm(torch.cat([torch.ones(3, 4), torch.full((1, 4), 1e30), torch.zeros(4, 4)]).cuda(), "sqeuclidean")
+
+
+def test_scores_are_those_of_the_cpu() -> None:
+    models = {f"m{i}": features(80, 50 + 30 * i, seed=i) for i in range(4)}
+    on_gpu = {name: X.cuda() for name, X in models.items()}
+    for measure in dds_ext.MEASURES.values():
+        np.testing.assert_allclose(
+            dds_ext.affinity(on_gpu, **measure), dds_ext.affinity(models, **measure), rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("shape", [(50_000, 3), (3, 1 << 30)])
+def test_beyond_2_to_the_31_elements(shape: tuple[int, int]) -> None:
+    n, d = shape
+    if torch.cuda.mem_get_info()[0] < 40 << 30:
+        pytest.skip("needs 40 GiB of GPU memory")
+    X = torch.rand(n, d, device="cuda")
+    K = dds_ext.rdm(X, "manhattan")
+    rows = [0, n // 2, n - 1]
+    for i in rows:
+        exact = (X[i].double() - X[rows[0]].double()).abs().sum()
+        torch.testing.assert_close(K[i, rows[0]].double(), exact, rtol=1e-5, atol=0)
+        assert torch.equal(K[i, rows], K[rows, i])

@@ -1,0 +1,254 @@
+"""The CUDA kernels, compiled for the host and run by the emulation of tests/cuda, against the float64 reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pybind11
+import pytest
+import torch
+from support import CENTERINGS, METRICS, NORMALIZATIONS, Array, check_rdm, fail_with, features, layout, to64
+
+from dds_ext import _cuda_backend, reference
+from dds_ext._arrays import features as engine_features
+from dds_ext._requests import Options, Request, parameters, sums_in_common
+
+ROOT = Path(__file__).parent.parent
+HOST = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """What dds_ext._cuda is on a machine with a GPU."""
+    build = tmp_path_factory.mktemp("emulated")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    options = ["-DDDS_EXT_TESTS=ON", "-DDDS_EXT_CUDA=off", f"-DPython_EXECUTABLE={sys.executable}"]
+    for command in (
+        ["cmake", "-G", "Ninja", *options, f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", str(ROOT)],
+        ["cmake", "--build", ".", "--target", "_cuda_emulated"],
+    ):
+        result = subprocess.run(command, cwd=build, env=environment, text=True, capture_output=True)
+        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    path = next(build.rglob(f"_cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"))
+    spec = importlib.util.spec_from_file_location("_cuda_emulated", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["ascending", "descending", "1", "2"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In which order threads and blocks run."""
+    monkeypatch.setenv("DDS_EMULATED_ORDER", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def dirty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary memory holds large numbers at first: what reads it before it is written goes wrong."""
+    empty = torch.empty
+
+    def dirty(*shape: Any, **options: Any) -> torch.Tensor:
+        return empty(*shape, **options).fill_(0x7F) if options.get("dtype") is torch.uint8 else empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", dirty)
+
+
+def blocks(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setenv("DDS_EMULATED_BLOCKS", str(count))
+
+
+def rdm(kernels: ModuleType, X: Any, Y: Any = None, *, condensed: bool = False, **options: Any) -> Array:
+    """dds_ext.rdm on the emulation."""
+    last = options.get("channels_last", False)
+    x = engine_features(X, "X", options.get("channels"), last)
+    y = None if Y is None else engine_features(Y, "Y", options.get("channels"), last)
+    request = Request(x, y, Options(**options), condensed)
+    out = request.target()
+    _cuda_backend.fill(kernels, [request], [out], HOST)
+    return np.asarray(request.result(out))
+
+
+# n straddles a thread's images (8, and 4 in float64), a group's (128, 64, 248), and d a slab's features (16)
+SIZES = ((4, 3), (9, 17), (64, 31), (65, 16), (130, 5), (250, 33))
+
+
+def defined(f: str, Z: Array) -> bool:
+    """Whether f has a value: a constant row has no correlation, and few images may have a median distance of 0."""
+    if f == "pearson":
+        return bool((Z.std(axis=1) > 1e-6 * np.abs(Z).max(axis=1)).all())
+    return f != "rbf" or bool(np.median(reference.METRICS["sqeuclidean"](Z, Z, None)) > 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("f", METRICS)
+def test_every_f_normalisation_and_centring(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str, dtype: str
+) -> None:
+    found = []
+    for count, (n, d) in enumerate(SIZES):
+        if dtype != "float32" and n > 65:
+            continue
+        blocks(monkeypatch, count + 1)
+        X = features(n, d, dtype)
+        options = layout(d)
+        for normalize in NORMALIZATIONS:
+            if not defined(f, reference.normalize(to64(X), normalize, **options)[0]):
+                continue
+            for center in CENTERINGS:
+                K = rdm(kernels, X, f=f, normalize=normalize, center=center, **options)
+                message = check_rdm(K, X, f, normalize=normalize, center=center, **options)
+                found += [f"({n}, {d}) {normalize} {center}: {message}"] * bool(message)
+    fail_with(found)
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_orders_of_threads_and_shares_of_blocks(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str, f: str
+) -> None:
+    """Items that several blocks form parts of, several items of a block, sums longer than one float32 sum may be."""
+    found = []
+    for count, n, d in ((7, 40, 300), (2, 9, 4500), (5, 150, 40), (11, 270, 20)):
+        blocks(monkeypatch, count)
+        X = features(n, d, seed=1)
+        for normalize in ("none", "zscore", "layer", "batch"):
+            options = {"channels": 5, "channels_last": True, "normalize": normalize, "center": "unbiased"}
+            K = rdm(kernels, X, f=f, **options)
+            message = check_rdm(K, X, f, **options)
+            found += [f"({n}, {d}) {normalize}: {message}"] * bool(message)
+    fail_with(found)
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_launches_of_single_phases_give_the_same(kernels: ModuleType, f: str) -> None:
+    """On devices whose blocks cannot wait for each other."""
+    X = features(140, 30)
+    for center in CENTERINGS:
+        x = engine_features(X, "X", None, False)
+        requests = [Request(x, None, Options(f, normalize="zscore", center=center)) for _ in range(2)]
+        outs = [r.target() for r in requests]
+        for r, out, cooperative in zip(requests, outs, (True, False), strict=True):
+            _cuda_backend.launch(kernels, parameters([r], [out], [[0]]), HOST, True, cooperative)
+        assert torch.equal(outs[0], outs[1])
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_two_sets(kernels: ModuleType, f: str) -> None:
+    found = []
+    for n, m, d, dtype in ((20, 33, 50, "float32"), (150, 9, 20, "float32"), (9, 140, 40, "float64")):
+        X, Y = features(n, d, dtype), features(m, d, dtype, seed=5) + 0.5
+        for normalize in ("none", "zscore", "instance"):
+            options = {"normalize": normalize, **layout(d)}
+            K = rdm(kernels, X, Y, f=f, **options)
+            message = check_rdm(K, X, f, Y=Y, **options)
+            found += [f"({n}, {m}, {d}) {normalize}: {message}"] * bool(message)
+    fail_with(found)
+
+
+def test_condensed_and_views(kernels: ModuleType) -> None:
+    X = features(37, 41)
+    for f in METRICS:
+        K = rdm(kernels, X, f=f)
+        np.testing.assert_array_equal(rdm(kernels, X, f=f, condensed=True), K[np.triu_indices(37, 1)], err_msg=f)
+        for view in (X.T.contiguous().T, torch.cat([X, X], 1)[:, :41], torch.cat([X[:1], X])[1:], X.flip(0).flip(0)):
+            np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=f)
+
+
+def test_close_rows(kernels: ModuleType) -> None:
+    """Duplicate and nearly duplicate rows far from the origin keep their relative accuracy."""
+    X = features(40, 130) + 1000
+    X[1] = X[0]
+    X[2] = X[0]
+    X[2, 7] = torch.nextafter(X[2, 7], torch.tensor(2000.0))
+    X[3] = X[0] + 1e-3
+    for f in ("manhattan", "euclidean", "sqeuclidean", "laplacian", "rbf"):
+        for normalize in ("none", "zscore", "layer"):
+            K = rdm(kernels, X, f=f, normalize=normalize)
+            assert not (message := check_rdm(K, X, f, normalize=normalize)), f"{f} {normalize}: {message}"
+
+
+def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of different d, more of them than one launch takes, each with all f of a family."""
+    blocks(monkeypatch, 4)
+    found = []
+    arrays = [features(12, 3 + 5 * i, seed=i) for i in range(35)]
+    xs = [engine_features(X, f"model {i}", None, False) for i, X in enumerate(arrays)]
+    for fs in (("rbf", "euclidean", "sqeuclidean"), ("laplacian", "manhattan")):
+        requests = [Request(x, None, Options(f, normalize="zscore", center="unbiased")) for x in xs for f in fs]
+        outs = [r.target() for r in requests]
+        assert len(kernels.plan(parameters(requests, outs, sums_in_common(requests)))) == 2
+        _cuda_backend.fill(kernels, requests, outs, HOST)
+        for r, K in zip(requests, outs, strict=True):
+            X = arrays[int(r.x.name.split()[1])]
+            message = check_rdm(K, X, r.options.f, normalize="zscore", center="unbiased")
+            found += [f"{r.x.name} {r.options.f}: {message}"] * bool(message)
+    fail_with(found)
+
+
+def test_results_are_reproducible(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, whatever order the blocks finish in."""
+    blocks(monkeypatch, 6)
+    X = features(60, 200)
+    results = []
+    for order in ("ascending", "descending", "7"):
+        monkeypatch.setenv("DDS_EMULATED_ORDER", order)
+        results.append(rdm(kernels, X, f="rbf", normalize="zscore", center="double"))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_what_is_wrong_is_named(kernels: ModuleType) -> None:
+    X = features(30, 50)
+    for f in METRICS:
+        for normalize in ("none", "zscore", "layer"):
+            bad = X.clone()
+            bad[7, 3], bad[20, 2] = np.nan, np.inf
+            with pytest.raises(ValueError, match=r"X has NaN or infinity in rows 7, 20"):
+                rdm(kernels, bad, f=f, normalize=normalize)
+            rdm(kernels, bad, f=f, normalize=normalize, check_finite=False)
+    bad = X[:5].clone()
+    bad[4, 49] = np.nan
+    with pytest.raises(ValueError, match=r"Y has NaN or infinity in row 4"):
+        rdm(kernels, X, bad, f="laplacian")
+    constant = X.clone()
+    constant[4] = 2
+    with pytest.raises(ValueError, match=r"pearson.* row 4 of X"):
+        rdm(kernels, constant, f="pearson")
+    with pytest.raises(ValueError, match=r"median squared distance of X is 0"):
+        rdm(kernels, torch.ones(8, 5), f="rbf")
+    with pytest.raises(ValueError, match=r"f='sqeuclidean' overflows float32 for row 3 of X"):
+        rdm(kernels, torch.cat([X[:3], X[3:4] * 1e30, X[4:]]), f="sqeuclidean")
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_what_float32_cannot_reach_is_computed_in_float64(kernels: ModuleType, scale: float) -> None:
+    X = features(20, 30) * scale
+    for f in ("cosine", "pearson", "euclidean", "rbf", "laplacian"):
+        K = rdm(kernels, X, f=f)
+        assert not (message := check_rdm(K, X, f)), f"{f}: {message}"
+    K = rdm(kernels, X[:12], X[12:], f="rbf")
+    assert not (message := check_rdm(K, X[:12], "rbf", Y=X[12:])), message
+
+
+def test_median_of_even_and_odd_counts_and_ties(kernels: ModuleType) -> None:
+    for n in (4, 5, 8, 31):
+        for X in (features(n, 6), features(n, 6).round()):
+            for double in (False, True):
+                Z = X.double() if double else X
+                K = rdm(kernels, Z, f="rbf")
+                assert not (message := check_rdm(K, Z, "rbf")), f"{n}: {message}"
+                np.testing.assert_array_equal(rdm(kernels, Z, f="rbf", condensed=True), K[np.triu_indices(n, 1)])
+
+
+def test_device_information(kernels: ModuleType) -> None:
+    assert kernels.architectures() == "emulated"
+    assert kernels.devices() == [("emulation", 0, 0, 1, True)]
