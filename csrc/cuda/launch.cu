@@ -63,6 +63,7 @@ std::vector<DeviceInfo> devices() {
     if (error == cudaErrorInsufficientDriver) {
         int driver = 0, built = CUDART_VERSION;
         cudaDriverGetVersion(&driver);
+        if (driver == 0) throw std::runtime_error("there is no NVIDIA driver on this machine");
         throw std::runtime_error("the NVIDIA driver serves CUDA " + std::to_string(driver / 1000) + "." +
                                  std::to_string(driver % 1000 / 10) + ", and dds_ext was built with CUDA " +
                                  std::to_string(built / 1000) + "." + std::to_string(built % 1000 / 10) +

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "cuda/device.h"
 #include "dds/dds.h"
 #include "norms/common.h"
 
