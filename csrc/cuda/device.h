@@ -13,6 +13,7 @@
 #define DDS_DEVICE inline
 #define DDS_KERNEL(threads, blocks_per_sm) void
 #define DDS_UNROLL
+#define DDS_UNROLL_BY(times)
 
 #include "emulation.h"
 
@@ -25,6 +26,8 @@
 #define DDS_DEVICE __device__ __forceinline__
 #define DDS_KERNEL(threads, blocks_per_sm) __global__ void __launch_bounds__(threads, blocks_per_sm)
 #define DDS_UNROLL _Pragma("unroll")
+#define DDS_PRAGMA(text) _Pragma(#text)
+#define DDS_UNROLL_BY(times) DDS_PRAGMA(unroll times)
 
 namespace dds::cuda {
 

@@ -1,5 +1,5 @@
-// From stored features to z, four at a time: loads that can be under way while something else is computed, conversion, and
-// the stages of the normalisation.
+// From stored features to z, four at a time: copies that are under way while something else is computed, conversion, and the
+// stages of the normalisation.
 #pragma once
 
 #include "cuda/number.h"
@@ -7,9 +7,9 @@
 
 namespace dds::cuda {
 
-// What a load left in registers: nothing waits for it before convert().
+// Four features as they are stored.
 template <class T>
-struct Raw {
+struct alignas(16) Raw {
     uint4 words[sizeof(T) / 4];
 };
 
@@ -34,44 +34,55 @@ DDS_DEVICE T load(Dtype dtype, const Set& s, int64_t row, int64_t col) {
     return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(s.data)[at]));
 }
 
-// Features col .. col + 3 of a row; what is beyond d is left as it is.
+DDS_DEVICE const char* address_of(Dtype dtype, const Set& s, int64_t row, int64_t col) {
+    return static_cast<const char*>(s.data) + (row * s.row_stride + col * s.col_stride) * bytes_of(dtype);
+}
+
+// Features col .. col + 3 of a row one by one: strided, misaligned or the last of a row. What is beyond d is left as it is.
 template <class T>
-DDS_DEVICE void load_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col, Raw<T>& raw) {
-    if (s.vectors && col + 4 <= d) {
-        const char* from = static_cast<const char*>(s.data) + (row * s.row_stride + col) * bytes_of(dtype);
-        if (dtype == Dtype::f32) {
-            raw.words[0] = *reinterpret_cast<const uint4*>(from);
-        } else if (dtype == Dtype::f64) {
-            if constexpr (sizeof(T) == 8) {
-                raw.words[0] = reinterpret_cast<const uint4*>(from)[0];
-                raw.words[1] = reinterpret_cast<const uint4*>(from)[1];
-            }
-        } else {
-            const uint2 two = *reinterpret_cast<const uint2*>(from);
-            raw.words[0].x = two.x;
-            raw.words[0].y = two.y;
-        }
-        return;
+DDS_DEVICE void copy_features(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col, Raw<T>* to) {
+    const int bytes = bytes_of(dtype);
+    for (int c = 0; c < 4 && col + c < d; ++c) {
+        const char* from = address_of(dtype, s, row, col + c);
+        if (bytes == 2) reinterpret_cast<uint16_t*>(to)[c] = *reinterpret_cast<const uint16_t*>(from);
+        else if (bytes == 4) reinterpret_cast<uint32_t*>(to)[c] = *reinterpret_cast<const uint32_t*>(from);
+        else if (sizeof(T) == 8) reinterpret_cast<double*>(to)[c] = *reinterpret_cast<const double*>(from);
     }
-    uint32_t words[sizeof(T)] = {};
-    for (int c = 0; c < 4; ++c) {
-        if (col + c >= d) break;
-        const int64_t at = row * s.row_stride + (col + c) * s.col_stride;
-        if (dtype == Dtype::f32) {
-            words[c] = __float_as_uint(static_cast<const float*>(s.data)[at]);
-        } else if (dtype == Dtype::f64) {
-            if constexpr (sizeof(T) == 8) {
-                const auto bits =
-                    static_cast<unsigned long long>(__double_as_longlong(static_cast<const double*>(s.data)[at]));
-                words[2 * c] = static_cast<uint32_t>(bits);
-                words[2 * c + 1] = static_cast<uint32_t>(bits >> 32);
-            }
-        } else {
-            words[c / 2] |= static_cast<uint32_t>(static_cast<const uint16_t*>(s.data)[at]) << (16 * (c % 2));
-        }
+}
+
+// The same four features to shared memory, where they are for this thread after wait_copies.
+template <class T>
+DDS_DEVICE void copy_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col, Raw<T>* to) {
+    if (!s.vectors || col + 4 > d) return copy_features(dtype, s, d, row, col, to);
+    const char* from = address_of(dtype, s, row, col);
+    const int bytes = bytes_of(dtype);
+    if (bytes == 2) {
+        copy_async<8>(to, from, true);
+    } else {
+        copy_async<16>(to, from, true);
+        if (sizeof(T) == 8 && bytes == 8) copy_async<16>(reinterpret_cast<char*>(to) + 16, from + 16, true);
     }
-    raw.words[0] = {words[0], words[1], words[2], words[3]};
-    if constexpr (sizeof(T) == 8) raw.words[1] = {words[4], words[5], words[6], words[7]};
+}
+
+// And to registers.
+template <class T>
+DDS_DEVICE Raw<T> load_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col) {
+    Raw<T> raw;
+    if (!s.vectors || col + 4 > d) {
+        copy_features(dtype, s, d, row, col, &raw);
+        return raw;
+    }
+    const char* from = address_of(dtype, s, row, col);
+    if (bytes_of(dtype) == 2) {
+        const uint2 two = *reinterpret_cast<const uint2*>(from);
+        raw.words[0].x = two.x;
+        raw.words[0].y = two.y;
+    } else {
+        raw.words[0] = reinterpret_cast<const uint4*>(from)[0];
+        if constexpr (sizeof(T) == 8)
+            if (bytes_of(dtype) == 8) raw.words[1] = reinterpret_cast<const uint4*>(from)[1];
+    }
+    return raw;
 }
 
 template <class T>

@@ -37,7 +37,8 @@ struct Shape {
     static constexpr int half = (rows + 2 * micro - 1) / (2 * micro) * micro;
     static constexpr int stride = 2 * half + 4;  // of a feature's values in shared memory
     static constexpr int stage_quads = (panels * rows * kSlab / 4 + threads - 1) / threads;
-    static constexpr int64_t shared_bytes = int64_t{2} * panels * kSlab * stride * sizeof(T);
+    static constexpr int64_t panel_bytes = int64_t{2} * panels * kSlab * stride * sizeof(T);
+    static constexpr int64_t shared_bytes = panel_bytes + int64_t{stage_quads} * threads * 4 * sizeof(T);
 };
 
 // All images in one group: every feature is read once, and only pairs i >= j take a thread.

@@ -47,7 +47,7 @@ DDS_DEVICE void column_statistics(const Launch& b, const Model& m) {
             Raw<T> raw[kAhead];
             DDS_UNROLL
             for (int r = 0; r < kAhead; ++r)
-                if (row + r * warps() < x.rows && col < m.d) load_quad(b.dtype, x, m.d, row + r * warps(), col, raw[r]);
+                if (row + r * warps() < x.rows && col < m.d) raw[r] = load_quad<T>(b.dtype, x, m.d, row + r * warps(), col);
             DDS_UNROLL
             for (int r = 0; r < kAhead; ++r) {
                 if (row + r * warps() >= x.rows || col >= m.d) continue;

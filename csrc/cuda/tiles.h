@@ -97,14 +97,13 @@ private:
     }
 };
 
-// Four features of some images on their way to shared memory: loaded while the slab before is computed with.
+// Features on their way into the panels of shared memory. The stored numbers are copied asynchronously, while the slab
+// before is computed with, each quad to a place that only its thread reads: that costs no registers, and no barrier.
 template <class Shape>
 struct Stage {
     using T = typename Shape::T;
-    Raw<T> raw[Shape::stage_quads];
-    ColumnQuad<T> columns;
 
-    // which image and feature a quad of this thread is of; a row beyond the group's is not stored
+    // which image and feature a quad of this thread is of
     struct Source {
         int panel, row, col;
     };
@@ -113,31 +112,38 @@ struct Stage {
         return {row / Shape::rows, row % Shape::rows, u % (kSlab / 4) * 4};
     }
 
-    DDS_DEVICE void load(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab) {
+    static DDS_DEVICE Raw<T>* raw(int quad) {
+        auto* stage = reinterpret_cast<Raw<T>*>(shared_memory() + Shape::panel_bytes);
+        return stage + quad * Shape::threads + threadIdx.x;
+    }
+
+    // Asks for a slab.
+    static DDS_DEVICE void load(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab) {
         DDS_UNROLL
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
             const int64_t col = slab * kSlab + s.col;
             if (wanted(item, s) && col < m.d)
-                load_quad(b.dtype, m.sets[s.panel ? item.set_j : 0], m.d, (s.panel ? item.j0 : item.i0) + s.row, col,
-                          raw[q]);
+                copy_quad(b.dtype, m.sets[s.panel ? item.set_j : 0], m.d, (s.panel ? item.j0 : item.i0) + s.row, col,
+                          raw(q));
         }
-        const int64_t col = slab * kSlab + source(0).col;
-        if (b.stages == Stages::columns && col < m.d) load_columns(m, col, columns);
+        commit_copies();
     }
 
-    // Features become rows of shared memory, so that a thread finds its images' values side by side.
-    DDS_DEVICE void store(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab, T* shared) const {
+    // Features become rows of the panels, so that a thread finds its images' values side by side.
+    static DDS_DEVICE void store(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab, T* shared) {
+        const int64_t first = slab * kSlab + source(0).col;  // the same for all quads of a thread
+        ColumnQuad<T> columns;
+        if (b.stages == Stages::columns && first < m.d) load_columns(m, first, columns);
+        wait_copies<0>();
         DDS_UNROLL
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
             if (!wanted(item, s)) continue;
-            const int64_t col = slab * kSlab + s.col;
             T z[4] = {};
-            if (col < m.d) {
-                convert(b.dtype, raw[q], z);
-                const int set = s.panel ? item.set_j : 0;
-                normalize_quad(b, m, set, (s.panel ? item.j0 : item.i0) + s.row, col, columns, z);
+            if (first < m.d) {
+                convert(b.dtype, *raw(q), z);
+                normalize_quad(b, m, s.panel ? item.set_j : 0, (s.panel ? item.j0 : item.i0) + s.row, first, columns, z);
             }
             T* to = shared + (s.panel * kSlab + s.col) * Shape::stride + place(s.row);
             DDS_UNROLL
@@ -178,7 +184,7 @@ DDS_DEVICE void add_slab(const Item<Shape>& item, const typename Shape::T* share
     };
     const T* a = shared + item.micro_i * vector;
     const T* b = shared + (item.own ? 0 : kSlab * Shape::stride) + item.micro_j * vector;
-    DDS_UNROLL
+    DDS_UNROLL_BY(2)  // throughout, the compiler loads so far ahead that sums have to move to memory
     for (int k = 0; k < kSlab; ++k) {
         Number<T> x[micro], y[micro];
         DDS_UNROLL
@@ -228,17 +234,16 @@ DDS_DEVICE void item_sums(const Launch& b, const Model& m, const Item<Shape>& it
     using T = typename Shape::T;
     constexpr int buffer = Shape::panels * kSlab * Shape::stride;
     T* shared = reinterpret_cast<T*>(shared_memory());
-    Stage<Shape> stage;
     bool any_kept = false;
     clear<Shape>(sums);
-    stage.load(b, m, item, begin);
+    Stage<Shape>::load(b, m, item, begin);
     __syncthreads();  // whatever shared memory held before has been read
     for (int64_t slab = begin; slab < end; ++slab) {
         T* to = shared + (slab - begin) % 2 * buffer;
-        stage.store(b, m, item, slab, to);
+        Stage<Shape>::store(b, m, item, slab, to);
         // one barrier a slab: a thread that is here has finished with the slab before, so that the next may overwrite it
         __syncthreads();
-        if (slab + 1 < end) stage.load(b, m, item, slab + 1);
+        if (slab + 1 < end) Stage<Shape>::load(b, m, item, slab + 1);
         if (item.busy) add_slab<Step, Shape>(item, to, sums);
         if ((slab + 1 - begin) % kMostSlabs == 0 && slab + 1 < end) {
             if (any_kept) add_record<Shape>(kept, sums);
