@@ -1,0 +1,104 @@
+"""What nvcc makes of the CUDA kernels: they compile for every architecture, and the inner loops are as lean as
+docs/cuda.md says.
+
+Runs where nvcc, cuobjdump and nvdisasm are (the last two are on PyPI); no GPU is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
+
+
+def tools() -> str:
+    """PATH with the disassemblers of NVIDIA's packages, where they are installed."""
+    packaged = [
+        str(Path(p) / "nvidia" / "cu13" / "bin") for p in sys.path if (Path(p) / "nvidia" / "cu13" / "bin").exists()
+    ]
+    return os.pathsep.join([os.environ["PATH"], *packaged])
+
+
+pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+
+
+def compiled(folder: Path, step: str, shape: str, arch: str) -> Path:
+    """The machine code of one kernel."""
+    source, cubin = folder / "kernel.cu", folder / f"{step}-{shape}-{arch}.cubin"
+    source.write_text(
+        '#include "cuda/kernel.h"\n'
+        f"template __global__ void dds::cuda::pairwise<dds::{step}, dds::cuda::{shape}>"
+        "(const DDS_PARAMETER dds::cuda::Launch, int, int);\n"
+    )
+    command = [
+        "nvcc",
+        "-std=c++17",
+        "-Werror",
+        "all-warnings",
+        f"-arch=sm_{arch}",
+        "-cubin",
+        "-o",
+        str(cubin),
+        str(source),
+    ]
+    include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}"]
+    result = subprocess.run([*command, *include], text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return cubin
+
+
+def loops(cubin: Path) -> Iterator[list[str]]:
+    """The instructions' names of every loop, from the target of a backward branch to the branch."""
+    result = subprocess.run(
+        ["cuobjdump", "-sass", str(cubin)], env={**os.environ, "PATH": tools()}, text=True, capture_output=True
+    )
+    assert result.returncode == 0, result.stderr
+    found = re.findall(r"/\*([0-9a-f]{4,})\*/ +(?:@!?U?P\w+ +)?([A-Z0-9_]+)([^;]*);", result.stdout)
+    index = {int(address, 16): i for i, (address, _, _) in enumerate(found)}
+    for i, (address, name, operands) in enumerate(found):
+        targets = re.findall(r"0x([0-9a-f]+)", operands)
+        if name == "BRA" and targets and int(targets[-1], 16) < int(address, 16):
+            yield [name for _, name, _ in found[index[int(targets[-1], 16)] : i + 1]]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_compiles(arch: str, tmp_path: Path) -> None:
+    served = subprocess.run(["nvcc", "--list-gpu-arch"], text=True, capture_output=True).stdout
+    if f"compute_{arch}" not in served:
+        pytest.skip(f"this nvcc does not know sm_{arch}")
+    compiled(tmp_path, "AbsoluteDifference", "PairShape", arch)
+
+
+# instructions of the arithmetic per pair-element; the loop takes two features of 64 pairs at a time
+@pytest.mark.parametrize(
+    ("step", "operations", "per_pair"),
+    [("AbsoluteDifference", ("FADD",), 2), ("SquaredDifference", ("FADD", "FFMA"), 2), ("Dot", ("FFMA",), 1)],
+)
+@pytest.mark.parametrize("shape", ["WholeShape", "PairShape"])
+@pytest.mark.parametrize("arch", ["90"])
+def test_inner_loops(
+    tmp_path: Path, arch: str, shape: str, step: str, operations: tuple[str, ...], per_pair: int
+) -> None:
+    """No spills, and at most 1.15 times the issue slots that the arithmetic alone needs."""
+    if shutil.which("cuobjdump", path=tools()) is None or shutil.which("nvdisasm", path=tools()) is None:
+        pytest.skip("needs cuobjdump and nvdisasm (nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm on PyPI)")
+    inner = [
+        names
+        for names in loops(compiled(tmp_path, step, shape, arch))
+        if sum(names.count(o) for o in operations) == 128 * per_pair and len(names) < 1000
+    ]
+    assert inner, "the inner loop was not found"
+    names = min(inner, key=len)
+    counts = Counter(names)
+    assert not counts["LDL"] and not counts["STL"], counts
+    assert len(names) <= 1.15 * 128 * per_pair, counts
