@@ -1,6 +1,6 @@
 """Deletes every barrier and every wait of the CUDA kernels in turn; the emulated tests must notice each of them.
 
-`python tests/cuda/delete_barriers.py` works on a copy of the sources, and takes about a minute for each. A barrier that is
+`python tests/cuda/delete_barriers.py` works on a copy of the sources, a minute or so for each. A barrier that is
 redundant on purpose says so in a comment on its line: "redundant: ...".
 """
 
