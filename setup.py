@@ -13,7 +13,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-CUDA = os.environ.get("DDS_EXT_CUDA", "auto").lower()
+CUDA = os.environ.get("DDS_EXT_CUDA", "").lower() or "auto"
+if CUDA not in ("auto", "on", "off"):
+    raise SystemExit(f"DDS_EXT_CUDA={CUDA} is not one of auto, on, off")
 # The compiler as packages, for machines with a driver and a CUDA build of torch but no toolkit.
 NVCC_PACKAGES = [
     "nvidia-cuda-nvcc>=13,<14",
@@ -26,7 +28,10 @@ NVCC_PACKAGES = [
 
 def find_nvcc() -> str | None:
     """nvcc on PATH or by CUDACXX, else that of the packages above, where they are installed."""
-    found = os.environ.get("CUDACXX") or shutil.which("nvcc")
+    wanted = os.environ.get("CUDACXX")
+    if wanted and shutil.which(wanted) is None:
+        raise SystemExit(f"CUDACXX={wanted} is no program that can be run")
+    found = wanted or shutil.which("nvcc")
     for folder in sys.path:
         packaged = Path(folder) / "nvidia" / "cu13" / "bin" / "nvcc"
         if not found and packaged.exists():

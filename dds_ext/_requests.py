@@ -71,7 +71,7 @@ class Options:
             if operator.index(value) < 1:
                 raise ValueError(f"{argument} must be positive, got {value}")
         if self.gamma is not None:
-            if isinstance(self.gamma, bool) or not isinstance(self.gamma, SupportsFloat):
+            if isinstance(self.gamma, bool) or not isinstance(self.gamma, SupportsFloat) or np.ndim(self.gamma) > 0:
                 raise TypeError(f"gamma must be a number, got {self.gamma!r}")
             if not _METRICS[self.f][1]:
                 raise ValueError(f"f='{self.f}' has no gamma")
@@ -217,9 +217,12 @@ class Request:
         raise ValueError(f"the median squared distance of {name} is 0, so that f='rbf' has no default gamma; give one")
 
     def overflow(self, name: str, rows: str) -> ValueError:
-        """What to raise where a result is not finite."""
+        """What to raise where the features leave the range of the numbers."""
         dtype = "float64" if self.x.wide else "float32"
-        return ValueError(f"f='{self.options.f}' overflows {dtype} for {rows} of {name}; scale the features down")
+        return ValueError(
+            f"f='{self.options.f}' exceeds the range of {dtype} for {rows} of {name}; "
+            "bring the scale of the features nearer to 1"
+        )
 
 
 def sums_in_common(requests: Sequence[Request]) -> list[list[int]]:

@@ -129,11 +129,20 @@ def scores(
         a, b = ranked[0], None if b is None else ranked[1]
     if b is None and len(a) == 1:
         return np.ones((1, 1))
+    a, b = _scaled(a), None if b is None else _scaled(b)
     x, y = (None if m is None else Features(name, m, lambda k: k, None) for m, name in ((a, "K1"), (b, "K2")))
     assert x is not None
     request = Request(x, y, Options(f="cosine" if g == "cosine" else "pearson"), wide=True)
     distances = compute([request])[0]
     return np.asarray(1 - distances, np.float64)
+
+
+def _scaled(rows: Matrices) -> Matrices:
+    """Rows whose largest entry is 1: a comparison does not see the scale, and squares stay in float64's range."""
+    if rows.dtype != np.float64:
+        return rows
+    scaled: Matrices = rows / np.abs(rows).max(axis=1, keepdims=True)
+    return scaled
 
 
 def _ranks(rows: Matrices) -> npt.NDArray[np.float64]:

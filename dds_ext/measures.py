@@ -163,6 +163,8 @@ def affinity(
 
 def _names(argument: str, value: str | Sequence[str], among: Sequence[str]) -> list[str]:
     names = [value] if isinstance(value, str) else list(value)
+    if not names:
+        raise ValueError(f"no {argument} is given; choose from {', '.join(among)}")
     for name in names:
         choose(argument, name, among)
     return names

@@ -10,6 +10,7 @@ import torch
 from support import CENTERINGS, COMPARISONS, METRICS, NORMALIZATIONS, Array, features
 
 import dds_ext
+from dds_ext import reference
 
 
 @pytest.fixture
@@ -73,9 +74,13 @@ def test_every_position_is_looked_at(isa: str) -> None:
 def test_check_finite_false(X: Array, isa: str) -> None:
     """Nothing is checked, and the NaN stays where it belongs."""
     X[3, 7] = np.nan
-    K = dds_ext.rdm(X, "euclidean", check_finite=False)
-    assert np.isnan(np.delete(K[3], 3)).all()
-    assert np.isfinite(np.delete(np.delete(K, 3, axis=0), 3, axis=1)).all()
+    for f, gamma in (("euclidean", None), ("laplacian", None), ("rbf", 0.1), ("linear", None), ("manhattan", None)):
+        for Z in (X, X.astype(np.float64)):
+            K = dds_ext.rdm(Z, f, gamma=gamma, check_finite=False)
+            assert np.isnan(np.delete(K[3], 3)).all(), f
+            assert np.isfinite(np.delete(np.delete(K, 3, axis=0), 3, axis=1)).all(), f
+    with pytest.raises(ValueError, match="the matrix of X has NaN"):
+        dds_ext.dds(X, X[::-1].copy(), check_finite=False)
 
 
 @pytest.mark.parametrize("f", METRICS)
@@ -99,13 +104,13 @@ def test_overflow(f: str, X: Array, isa: str) -> None:
     """Finite numbers whose squares or sums float32 cannot hold: the row is named, or the result right, not infinite."""
     X[8] = 3e38 * np.sign(X[8])
     if f in ("linear", "sqeuclidean", "manhattan"):
-        with pytest.raises(ValueError, match=r"overflows float32 .*\brow 8\b"):
+        with pytest.raises(ValueError, match=r"exceeds the range of float32 .*\brow 8\b"):
             dds_ext.rdm(X, f)
         return
     try:
         K = dds_ext.rdm(X, f)
     except ValueError as error:
-        assert "overflow" in str(error) and "row 8" in str(error), error
+        assert "exceeds the range" in str(error) and "row 8" in str(error), error
     else:
         expected = dds_ext.rdm(X.astype(np.float64), f)
         np.testing.assert_allclose(K, expected, rtol=1e-5, atol=2e-6)
@@ -114,13 +119,13 @@ def test_overflow(f: str, X: Array, isa: str) -> None:
 def test_overflow_in_float64(X: Array) -> None:
     X = X.astype(np.float64)
     X[5] = 1e200
-    with pytest.raises(ValueError, match=r"overflows float64 .*\brow 5\b"):
+    with pytest.raises(ValueError, match=r"exceeds the range of float64 .*\brow 5\b"):
         dds_ext.rdm(X, "sqeuclidean")
 
 
 def test_overflow_in_a_second_set(X: Array, Y: Array, isa: str) -> None:
     Y[5] = 3e38 * np.sign(Y[5])
-    with pytest.raises(ValueError, match=r"overflows float32 .*\brow 5 of Y\b"):
+    with pytest.raises(ValueError, match=r"exceeds the range of float32 .*\brow 5 of Y\b"):
         dds_ext.rdm(X, "sqeuclidean", Y=Y)
 
 
@@ -148,9 +153,9 @@ def test_pearson_of_a_single_feature(X: Array) -> None:
 def test_median_of_zero(isa: str) -> None:
     X = features(12, 30)
     X[1:] = X[:1]
-    with pytest.raises(ValueError, match=r"the median squared distance of X is 0.*give gamma"):
+    with pytest.raises(ValueError, match=r"the median squared distance of X is 0.*give one"):
         dds_ext.rdm(X, "rbf")
-    with pytest.raises(ValueError, match=r"the median squared distance of X is 0.*give gamma"):
+    with pytest.raises(ValueError, match=r"the median squared distance of X is 0.*give one"):
         dds_ext.rdm(X, "rbf", Y=features(3, 30, seed=1))
     dds_ext.rdm(X, "rbf", gamma=1.0)
 
@@ -461,7 +466,7 @@ def test_models_that_say_nothing(n: int) -> None:
 
 def test_out_on_another_device(X: Array) -> None:
     n = len(X)
-    with pytest.raises(TypeError, match="out must be a plain, dense tensor on the CPU"):
+    with pytest.raises(TypeError, match="out must be a plain, dense tensor on X's device"):
         dds_ext.rdm(torch.from_numpy(X), out=torch.empty(n, n, device="meta"))
     with pytest.raises(TypeError, match="does not require grad"):
         dds_ext.rdm(torch.from_numpy(X), out=torch.empty(n, n, requires_grad=True))
@@ -502,3 +507,59 @@ def test_channels_of_y() -> None:
     X, Y = np.ones((20, 3, 2, 2)), np.ones((20, 2, 6))
     with pytest.raises(ValueError, match="X has 3 channels, Y has 2"):
         dds_ext.rdm(X, normalize="batch", Y=Y)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Features at the ends of the range.
+
+
+def test_the_f_that_exceeds_the_range_is_named() -> None:
+    """Also among f that are made of the same sums, in any order."""
+    X = np.random.default_rng(0).normal(size=(20, 30))
+    for fs in (["linear", "cosine"], ["cosine", "linear"]):
+        with pytest.raises(ValueError, match="f='cosine' exceeds the range of float64"):
+            dds_ext.grid([X * 1e-152, X], normalizations=["none"], fs=fs, center="none")
+    with pytest.raises(ValueError, match="f='euclidean' exceeds the range of float64"):
+        dds_ext.grid([X * 1e160, X], normalizations=["none"], fs=["euclidean", "sqeuclidean"], center="none")
+
+
+def test_float32_results_that_underflow_are_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+    for f in ("linear", "sqeuclidean"):
+        with pytest.raises(ValueError, match=f"f='{f}' exceeds the range of float32"):
+            dds_ext.rdm(X * np.float32(1e-23), f)
+    scores = [dds_ext.cka(X * np.float32(s), X[:, ::-1] * np.float32(s)) for s in (1, 1e-14)]
+    assert abs(scores[0] - scores[1]) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1e-80, 1e80])
+def test_scores_of_float64_matrices_of_any_scale(scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 30))
+    assert abs(dds_ext.cka(X * scale, X[:, :9] * scale) - dds_ext.cka(X, X[:, :9])) < 1e-11
+
+
+def test_a_row_that_normalisation_makes_constant_has_no_correlation() -> None:
+    X = np.vstack([np.full(48, 3), np.random.default_rng(0).normal(size=(1, 48))])  # all z-scores are 1 or -1
+    X[1] = np.minimum(X[1], 2)
+    with pytest.raises(ValueError, match="rows 0, 1 of X"):
+        dds_ext.rdm(X, "pearson", normalize="zscore")
+
+
+def test_scales_below_the_normal_numbers(isa: str) -> None:
+    """A deviation of 1e38 has a subnormal inverse, which a flush to zero would lose."""
+    X = np.random.default_rng(0).normal(size=(20, 32)).astype(np.float32)
+    X[:, 3] *= np.float32(1e38)
+    expected = reference.rdm(X.astype(np.float64), "laplacian", normalize="zscore")
+    assert torch.set_flush_denormal(True)
+    try:
+        K = dds_ext.rdm(X, "laplacian", normalize="zscore")
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_allclose(K, expected, rtol=0, atol=2e-6)
+
+
+def test_a_grid_of_nothing() -> None:
+    X = np.random.default_rng(0).normal(size=(5, 4))
+    for argument in ("center", "g", "normalizations", "fs"):
+        with pytest.raises(ValueError, match=r"no .* is given; choose from"):
+            dds_ext.grid([X, X], **{"normalizations": ["none"], argument: []})

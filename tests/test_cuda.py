@@ -102,7 +102,7 @@ def test_what_is_wrong_is_named() -> None:
             dds_ext.rdm(X.cuda(), f)
     with pytest.raises(ValueError, match="must be on the same"):
         dds_ext.rdm(features(5, 3).cuda(), Y=features(5, 3))
-    with pytest.raises(ValueError, match="overflows float32 for row 3"):
+    with pytest.raises(ValueError, match="exceeds the range of float32 for row 3"):
         dds_ext.rdm(torch.cat([torch.ones(3, 4), torch.full((1, 4), 1e30), torch.zeros(4, 4)]).cuda(), "sqeuclidean")
 
 

@@ -225,7 +225,7 @@ def test_what_is_wrong_is_named(kernels: ModuleType) -> None:
         rdm(kernels, constant, f="pearson")
     with pytest.raises(ValueError, match=r"median squared distance of X is 0"):
         rdm(kernels, torch.ones(8, 5), f="rbf")
-    with pytest.raises(ValueError, match=r"f='sqeuclidean' overflows float32 for row 3 of X"):
+    with pytest.raises(ValueError, match=r"f='sqeuclidean' exceeds the range of float32 for row 3 of X"):
         rdm(kernels, torch.cat([X[:3], X[3:4] * 1e30, X[4:]]), f="sqeuclidean")
 
 

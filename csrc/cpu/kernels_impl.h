@@ -422,15 +422,19 @@ struct AffineStage {
     }
 };
 
-// The stage of `count` columns or rows, held in `numbers` (3, n); what is beyond them becomes 0.
+// The stage of `count` columns or rows, held in `numbers` (3, n); what is beyond them becomes 0. A scale so small that T has
+// fewer places for it sets `out_of_range`: float64 has them.
 template <class T>
-AffineStage<T> affine_stage(const double* mean, const double* scale, int64_t count, int64_t n, T* numbers) {
+AffineStage<T> affine_stage(const double* mean, const double* scale, int64_t count, int64_t n, T* numbers,
+                            uint8_t* out_of_range) {
     T *rounded = numbers, *scales = numbers + n, *rest = numbers + 2 * n;
     for (int64_t k = count; k < n; ++k) rounded[k] = scales[k] = rest[k] = 0;
     for (int64_t k = 0; k < count; ++k) {
         rounded[k] = static_cast<T>(mean[k]);
         scales[k] = static_cast<T>(scale[k]);
         rest[k] = static_cast<T>((static_cast<double>(rounded[k]) - mean[k]) * scale[k]);
+        if (sizeof(T) == 4 && scale[k] > 0 && scale[k] < static_cast<double>(__FLT_MIN__))
+            __atomic_store_n(out_of_range, 1, __ATOMIC_RELAXED);
     }
     return {rounded, scales, rest};
 }
@@ -535,7 +539,7 @@ void pack_block(const Call& c, int64_t block) {
     alignas(64) T stage[W * kMaxWidth], zeros[kMaxWidth] = {}, of_columns[3 * kMaxWidth], of_images[3 * W];
     AffineStage<T> columns;
     if (one_stage && c.column_mean)
-        columns = affine_stage(c.column_mean + begin, c.column_scale + begin, width, width, of_columns);
+        columns = affine_stage(c.column_mean + begin, c.column_scale + begin, width, width, of_columns, c.overflow[0]);
     T numbers[kMaxWidth];
     int64_t first_row = 0;  // of the set, among the padded rows
     for (int set = 0; set < c.set_count; ++set) {
@@ -559,7 +563,7 @@ void pack_block(const Call& c, int64_t block) {
                 T* z = stage + r * kMaxWidth;
                 rows[r] = z;
                 if (direct) {
-                    // what becomes 0 stands in for images that are not there
+                    // a row of means, or zeros, stands in for images that are not there: its z is about 0
                     rows[r] = r < count ? static_cast<const T*>(f.data) + (i + r) * f.row_stride + begin
                                         : (columns ? columns.mean : zeros);
                     continue;
@@ -583,7 +587,8 @@ void pack_block(const Call& c, int64_t block) {
                 if (direct) {
                     strip.columns = columns;
                     if (c.row_mean[set])
-                        strip.images = affine_stage(c.row_mean[set] + i, c.row_scale[set] + i, count, W, of_images);
+                        strip.images = affine_stage(c.row_mean[set] + i, c.row_scale[set] + i, count, W, of_images,
+                                                    c.overflow[set] + i);
                 }
                 const bool doubtful = l1 ? transpose_into<V, true>(strip, width, to, partials)
                                          : transpose_into<V, false>(strip, width, to, partials);

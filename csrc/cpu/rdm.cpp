@@ -34,6 +34,7 @@ constexpr int64_t kCarefulDepth = 32;
 constexpr double kNearAbsolute = 1.2e-2;
 constexpr double kNearSquared = 6e-4;
 constexpr double kWorstFixedError = 1e-3;
+constexpr double kLeastFloat = 0x1p-102;  // a float32 result whose largest entry is below this has lost places to underflow
 
 struct Free {
     void operator()(void* p) const { std::free(p); }
@@ -144,7 +145,7 @@ public:
         status = RdmStatus{};
         normalize();
         if (fixed() && !(fixed_unit() > 0)) return false;
-        if (!sums()) return false;
+        if (!sums(status)) return false;
         if (!wrong_features(status)) {
             const bool overflow = !flagged(0, overflow_).empty() || !flagged(1, overflow_).empty();
             if (overflow && !wide()) return false;
@@ -258,7 +259,7 @@ private:
 
     // ---- sums over the features ----
 
-    bool sums() {
+    bool sums(RdmStatus& status) {
         const int64_t number = wide() ? 8 : 4, packed_number = fixed() ? 2 : number;
         const int64_t d = features();
         c_.width = std::clamp<int64_t>(kBlockBytes / (number * c_.padded_rows) / 32 * 32, 32, kMaxWidth);
@@ -289,7 +290,7 @@ private:
             for_rows(c_.padded_rows, [&](int64_t i) {
                 wide() ? reduce<double>(blocks, i, totals.get()) : reduce<float>(blocks, i, totals.get());
             });
-            if (c_.last_slab && !within_range(totals.get())) return false;
+            if (c_.last_slab && !within_range(totals.get(), status)) return false;
             c_.depth = many_alike(blocks) ? kCarefulDepth : kDepth;
             tiles();
         }
@@ -356,10 +357,11 @@ private:
     }
 
     // Whether the mode can represent what it computes with.
-    bool within_range(const double* totals) {
+    bool within_range(const double* totals, RdmStatus& status) {
         if (metric_.step != StepKind::absolute_difference) {
-            const bool norms = std::any_of(p_.products.begin(), p_.products.end(),
+            const auto unit = std::find_if(p_.products.begin(), p_.products.end(),
                                            [](const Product& q) { return traits(q).rows == Rows::unit; });
+            const bool norms = unit != p_.products.end();
             for (int64_t i = 0; i < c_.padded_rows; ++i) {
                 const double size = totals[i * kPartials + kMagnitude];  // |z|^2
                 if (totals[i * kPartials + kSum] == 0) continue;         // |z|_1
@@ -367,6 +369,7 @@ private:
                 if (norms && !(size > 1e-280 && size < 1e300)) {
                     const int64_t in_y = i - kPanel * c_.panels[0];
                     (in_y < 0 ? c_.overflow[0][i] : c_.overflow[1][in_y]) = 1;
+                    status.product = static_cast<size_t>(unit - p_.products.begin());
                 }
             }
         }
@@ -454,7 +457,7 @@ private:
 // Names the images most of whose pairs are not finite in a result, if any are: of a pair that overflows one image is the
 // culprit, and it overflows with others too.
 template <class T>
-void find_overflow(const RdmParams& p, size_t product, RdmStatus& status) {
+bool find_overflow(const RdmParams& p, size_t product, RdmStatus& status) {
     const int64_t n = p.x.rows, m = p.y.data ? p.y.rows : n;
     std::vector<int64_t> of_x(static_cast<size_t>(n)), of_y(static_cast<size_t>(m));
     const auto* out = static_cast<const T*>(p.products[product].out);
@@ -469,7 +472,7 @@ void find_overflow(const RdmParams& p, size_t product, RdmStatus& status) {
         for (int64_t i = 0; i < n; ++i) of_x[static_cast<size_t>(i)] += of_y[static_cast<size_t>(i)];
     const int64_t most_x = *std::max_element(of_x.begin(), of_x.end());
     const int64_t most_y = *std::max_element(of_y.begin(), of_y.end());
-    if (most_x == 0) return;
+    if (most_x == 0) return false;
     status.code = RdmStatus::overflow;
     status.product = product;
     // as shares of the other set's images
@@ -478,6 +481,7 @@ void find_overflow(const RdmParams& p, size_t product, RdmStatus& status) {
     status.rows.clear();
     for (size_t i = 0; i < counts.size(); ++i)
         if (counts[i] == (status.in_y ? most_y : most_x)) status.rows.push_back(static_cast<int64_t>(i));
+    return true;
 }
 
 // In float64; the result is float64 where it is asked for or the features are, else it is rounded to float32.
@@ -485,8 +489,9 @@ RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
     RdmStatus status;
     if (p.wide || p.x.dtype == Dtype::f64) {
         Computation(p, k, team, Mode::wide).run(status);
-        for (size_t i = 0; i < p.products.size() && status.code == RdmStatus::overflow; ++i)
-            find_overflow<double>(p, i, status);
+        bool found = false;
+        for (size_t i = 0; i < p.products.size() && status.code == RdmStatus::overflow && !found; ++i)
+            found = find_overflow<double>(p, i, status);
         return status;
     }
     const int64_t n = p.x.rows;
@@ -497,8 +502,15 @@ RdmStatus compute_wide(const RdmParams& p, const Kernels& k, Team& team) {
     Computation(params, k, team, Mode::wide).run(status);
     for (size_t i = 0; i < p.products.size() && status.code == RdmStatus::ok; ++i) {
         auto* out = static_cast<float*>(p.products[i].out);
-        for (int64_t j = 0; j < count; ++j) out[j] = static_cast<float>(results[i][j]);
-        if (p.check) find_overflow<float>(p, i, status);
+        double largest = 0;
+        for (int64_t j = 0; j < count; ++j) {
+            out[j] = static_cast<float>(results[i][j]);
+            largest = std::max(largest, std::fabs(results[i][j]));
+        }
+        if (!p.check || find_overflow<float>(p, i, status) || largest == 0 || largest > kLeastFloat) continue;
+        status.code = RdmStatus::overflow;
+        status.product = i;
+        for (int64_t row = 0; row < n; ++row) status.rows.push_back(row);
     }
     return status;
 }

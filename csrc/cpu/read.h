@@ -347,9 +347,12 @@ inline void row_moments(const Call& c, int set, int64_t row) {
     }
     const auto n = static_cast<double>(d);
     const double norm = __builtin_sqrt(n * variance_of(sum, squares, n));
-    c.row_mean[set][row] = shift + sum / n;
+    const double mean = shift + sum / n;
+    c.row_mean[set][row] = mean;
     c.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
-    c.constant[set][row] = norm == 0;
+    // a normalised row of equal numbers differs by their rounding
+    const bool normalized = c.group_mean[set] || c.column_mean;
+    c.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * __builtin_sqrt(n) * __builtin_fabs(mean));
     if (is_nonfinite(norm)) c.overflow[set][row] = 1;
 }
 

@@ -170,9 +170,13 @@ DDS_DEVICE void fold_rows(const Launch& b, const Model& m, int set, bool l1) {
             const auto n = static_cast<double>(m.d);
             const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, x, row, 0));
             const double norm = ::sqrt(n * variance_of(sum, squares, n));
-            m.row_mean[set][row] = first + sum / n;
+            const double mean = first + sum / n;
+            m.row_mean[set][row] = mean;
             m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
-            if (m.constant[set]) m.constant[set][row] = norm == 0;
+            // a normalised row of equal numbers differs by their rounding
+            const bool normalized = b.columns || b.groups > 0;
+            if (m.constant[set])
+                m.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * ::sqrt(n) * ::fabs(mean));
             if (!is_finite(norm)) m.findings->out_of_range = 1;
         } else {
             m.row_size[set][row] = l1 ? sum : squares;

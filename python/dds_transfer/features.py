@@ -151,9 +151,17 @@ def _checked(content: Any, origin: str, several: bool) -> Array:
 
 def _read_npy(path: Path) -> Members:
     with open(path, "rb") as file:
-        if _read_header(file)[2].hasobject:  # np.save of a dictionary: a pickle behind the header
+        if _damaged_if_refused(_read_header, file)[2].hasobject:  # np.save of a dictionary: a pickle behind the header
             return _constant(load_arrays(file))
-    return {"": partial(np.load, path, mmap_mode="r", allow_pickle=False)}
+    return {"": partial(_damaged_if_refused, partial(np.load, path, mmap_mode="r", allow_pickle=False))}
+
+
+def _damaged_if_refused(read: Callable[..., Any], *arguments: Any) -> Any:
+    """NumPy's complaints about the content of a file, as those of other formats' readers."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise EOFError(str(error)) from error
 
 
 def _read_npz(path: Path) -> Members:

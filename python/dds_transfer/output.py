@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,21 +17,39 @@ def writing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     """A new file that takes the place of ``path`` only once it is complete.
 
     It is written under a temporary name in the same folder, so that the move is one step; if the block raises, it is
-    removed and what was at ``path`` stays.
+    removed and what was at ``path`` stays. A link's target is replaced, not the link; a file's mode is kept; what is no
+    file, a device or a pipe, is written to as it is.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") if binary else open(temporary, "w", encoding="utf-8", newline="") as file:
+    mode, encoding = ("wb", None) if binary else ("w", "utf-8")
+    newline = None if binary else ""
+    if path.exists() and not path.is_file():
+        with open(path, mode, encoding=encoding, newline=newline) as file:
             yield file
-        os.replace(temporary, path)
+        return
+    target = path.resolve()
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
+    except OSError as error:  # the user knows nothing of the temporary name
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    try:
+        with open(handle, mode, encoding=encoding, newline=newline) as file:
+            yield file
+        os.chmod(temporary, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+        os.replace(temporary, target)
     except OSError as error:
-        if str(error.filename) != str(temporary):
+        if error.filename != temporary:
             raise
-        # the user knows nothing of the temporary name
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    """What the process takes from the modes of new files; there is no way to ask but to set it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

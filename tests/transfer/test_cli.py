@@ -124,7 +124,7 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     fails(dds("rank", *target, "--sources", folder, "--measure", "svcca"), "'svcca' is not one of 'dds', 'rsa'")
     fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")
     fails(dds("rank", *target, "--sources", folder, "--csv", tmp_path / "no" / "r.csv"), "there is no folder")
-    too_long = tmp_path / ("r" * 250 + ".csv")  # as a temporary name, not as its own
+    too_long = tmp_path / ("r" * 252 + ".csv")
     fails(dds("rank", *target, "--sources", folder, "--csv", too_long), f"{too_long}: File name too long")
     fails(dds("affinity", folder), "Missing option '-o'")
     fails(dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-affinity"), "does not exist")
@@ -182,3 +182,24 @@ def test_affinity_refuses_before_the_work(dds: Callable[..., Result], folder: Pa
     assert result.exit_code != 0
     assert "holds one model" in result.stderr
     assert not table.exists()
+
+
+def test_what_stands_at_an_outputs_path_stays_what_it_is(dds: Run, tmp_path: Path, folder: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    real.write_text("before")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    assert dds("affinity", folder, "-o", link).exit_code == 0
+    assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o600 and real.read_text() != "before"
+    assert dds("affinity", folder, "-o", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+    longest = tmp_path / ("a" * 251 + ".csv")
+    assert dds("affinity", folder, "-o", longest).exit_code == 0
+    assert longest.read_text() == real.read_text()
+
+
+def test_damaged_files_are_called_so(dds: Run, tmp_path: Path, folder: Path) -> None:
+    whole = (folder / "b.npy").read_bytes()
+    for content in (b"", whole[:20], whole[:-8]):
+        (folder / "b.npy").write_bytes(content)
+        fails(dds("affinity", folder, "-o", tmp_path / "a.csv"), "b.npy: it is damaged")

@@ -11,7 +11,7 @@ template <class V>
 DDS_INLINE V exp_of_nonpositive(V x, typename V::T lowest) {
     using T = typename V::T;
     constexpr bool wide = sizeof(T) == 8;
-    V clamped = max(x, V(lowest));
+    V clamped = max(V(lowest), x);  // in this order NaN stays NaN: x86 returns the second then
     V n = round_to_integer(clamped * V(T(1.4426950408889634)));
     // ln 2 in two parts, the first with enough trailing zeros that n times it is exact
     V r = fma(n, V(wide ? T(-6.93147180369123816490e-01) : T(-0.693359375)), clamped);
