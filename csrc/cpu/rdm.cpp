@@ -34,7 +34,7 @@ constexpr int64_t kCarefulDepth = 32;
 constexpr double kNearAbsolute = 1.2e-2;
 constexpr double kNearSquared = 6e-4;
 constexpr double kWorstFixedError = 1e-3;
-constexpr double kLeastFloat = 0x1p-102;  // a float32 result whose largest entry is below this has lost places to underflow
+constexpr double kLeastFloat = 0x1p-124;  // a float32 result whose largest entry is below this has lost places to underflow
 
 struct Free {
     void operator()(void* p) const { std::free(p); }
