@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TOOLCHAIN = ROOT / "tests" / "cpp" / "aarch64.cmake"
 
+OPTIONS = ["-DDDS_EXT_PYTHON=OFF", "-DDDS_EXT_CUDA=off", "-DDDS_EXT_TESTS=ON"]
 CONFIGURATIONS = {
     "native": [],
     "sanitized": ["-DDDS_EXT_SANITIZE=ON"],
@@ -34,6 +35,6 @@ def test_cpp(name: str, tmp_path: Path) -> None:
         result = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
 
-    run("cmake", "-G", "Ninja", "-DDDS_EXT_PYTHON=OFF", "-DDDS_EXT_TESTS=ON", *CONFIGURATIONS[name], str(ROOT))
+    run("cmake", "-G", "Ninja", *OPTIONS, *CONFIGURATIONS[name], str(ROOT))
     run("cmake", "--build", ".")
     run("ctest", "--output-on-failure", "--no-tests=error")
