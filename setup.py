@@ -14,8 +14,6 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 CUDA = os.environ.get("DDS_EXT_CUDA", "").lower() or "auto"
-if CUDA not in ("auto", "on", "off"):
-    raise SystemExit(f"DDS_EXT_CUDA={CUDA} is not one of auto, on, off")
 # The compiler as packages, for machines with a driver and a CUDA build of torch but no toolkit.
 NVCC_PACKAGES = ["nvidia-cuda-nvcc>=13,<14", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-cccl>=13,<14"]
 

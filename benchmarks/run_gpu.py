@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def seconds_of(call: Callable[[], Any], budget: float = 0.4) -> dict[str, float]
 
 
 def roofs() -> dict[str, Any]:
-    """Pair-elements a second by inner step, and bytes a second of a copy (read and written)."""
+    """Pair-elements, or multiply-adds, a second by inner step, and bytes a second of a copy (read and written)."""
     import torch
 
     from dds_ext import _cuda_backend
@@ -146,11 +147,13 @@ def roofs() -> dict[str, Any]:
     stream = torch.cuda.current_stream().cuda_stream
     blocks = 2 * torch.cuda.get_device_properties(0).multi_processor_count
     found: dict[str, Any] = {}
-    for name, step in (("dot", 0), ("squared_difference", 1), ("absolute_difference", 2)):
+    for index, name in enumerate(kernels.roofs()):
+
+        def loop(steps: int, index: int = index) -> int:
+            return int(kernels.start_roof(index, steps, blocks, sink.data_ptr(), stream))
+
         steps = 20_000
-        elements = kernels.roof(step, 1, blocks, sink.data_ptr(), stream) * steps
-        took = seconds_of(lambda s=step, n=steps: kernels.roof(s, n, blocks, sink.data_ptr(), stream))
-        found[name] = elements / took["best_s"]
+        found[name] = loop(1) * steps / seconds_of(lambda loop=loop, n=steps: loop(n))["best_s"]
     source = torch.empty(1 << 28, device="cuda")
     target = torch.empty_like(source)
     found["copy_bytes"] = 2 * source.numel() * 4 / seconds_of(lambda: target.copy_(source))["best_s"]
@@ -176,7 +179,10 @@ def exact_rows(X: Any, f: str, rows: Any) -> Any:
 
 
 def contenders(X: Any, f: str) -> dict[str, Callable[[], Any]]:
-    """Ways of others to the same matrix, the exponential or root included; TF32 stays off."""
+    """Ways of others to the same matrix, the exponential or root included; TF32 stays off.
+
+    KeOps is not among them: it makes no matrices.
+    """
     import torch
 
     d = X.shape[1]
@@ -193,6 +199,17 @@ def contenders(X: Any, f: str) -> dict[str, Callable[[], Any]]:
         ways["torch X @ X.T"] = lambda: X @ X.T
     if f == "pearson":
         ways["torch.corrcoef"] = lambda: 1 - torch.corrcoef(X)
+    metric = {"manhattan": "cityblock", "pearson": "correlation"}.get(f, f)
+    if metric in ("cityblock", "sqeuclidean", "euclidean", "cosine", "correlation"):
+        if find_spec("cuvs"):
+            from cuvs.distance import pairwise_distance
+
+            ways["cuVS pairwise_distance"] = lambda: torch.as_tensor(pairwise_distance(X, X, metric=metric))
+        if find_spec("cupyx"):
+            import cupy
+            from cupyx.scipy.spatial.distance import cdist
+
+            ways["CuPy cdist"] = lambda: torch.as_tensor(cdist(cupy.asarray(X), cupy.asarray(X), metric))
     return ways
 
 

@@ -18,24 +18,27 @@ _CONVERTED = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "ui
 
 Array = Any
 """A torch tensor, a NumPy array, or an object that speaks DLPack."""
+Matrices = torch.Tensor | np.ndarray[Any, Any]
+"""What the engine works on."""
 
 
-def _dtype_name(a: torch.Tensor | np.ndarray[Any, Any]) -> str:
+def dtype_name(a: Matrices) -> str:
+    """The dtype's name, the same of tensors and arrays."""
     return str(a.dtype).removeprefix("torch.") if isinstance(a, torch.Tensor) else a.dtype.name
 
 
-def address(a: torch.Tensor | np.ndarray[Any, Any]) -> int:
+def address(a: Matrices) -> int:
     """Address of the first element."""
     return a.data_ptr() if isinstance(a, torch.Tensor) else int(a.__array_interface__["data"][0])
 
 
-def _strides(a: torch.Tensor | np.ndarray[Any, Any]) -> tuple[int, ...]:
+def _strides(a: Matrices) -> tuple[int, ...]:
     if isinstance(a, torch.Tensor):
         return a.stride()
     return tuple(s // a.itemsize for s in a.strides)
 
 
-def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], Callable[[Any], Any]]:
+def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     """`x` as a tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
 
     def same(result: Any) -> Any:
@@ -45,7 +48,7 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
         return x.__array_namespace__().from_dlpack(result) if hasattr(x, "__array_namespace__") else result
 
     like: Callable[[Any], Any] = same
-    a: torch.Tensor | np.ndarray[Any, Any]
+    a: Matrices
     if isinstance(x, torch.Tensor):
         if x.requires_grad and torch.is_grad_enabled():
             raise TypeError(f"{name} requires grad, and gradients are not served: pass {name}.detach()")
@@ -67,7 +70,7 @@ def to_float(x: Array, name: str) -> tuple[torch.Tensor | np.ndarray[Any, Any], 
         raise TypeError(f"{name} has layout {a.layout}, which is not served: pass {name}.to_dense()")
     if isinstance(a, torch.Tensor) and a.is_neg():
         a = a.resolve_neg()
-    dtype = _dtype_name(a)
+    dtype = dtype_name(a)
     if dtype in _CONVERTED:
         if isinstance(a, torch.Tensor) and a.device.type == "cuda":
             return a.to(torch.float32), like
@@ -88,7 +91,7 @@ class Features:
     """One set of images: (n, d), any strides."""
 
     name: str
-    array: torch.Tensor | np.ndarray[Any, Any]
+    array: Matrices
     like: Callable[[Any], Any]
     channels: int | None
     """C, where the shape says it: features of more than two dimensions."""
@@ -108,24 +111,22 @@ class Features:
     @property
     def wide(self) -> bool:
         """Whether the computation is in float64."""
-        return _dtype_name(self.array) == "float64"
+        return dtype_name(self.array) == "float64"
 
     def widened(self) -> Features:
         if self.wide:
             return self
         a = self.array
-        array: torch.Tensor | np.ndarray[Any, Any] = (
-            a.to(torch.float64) if isinstance(a, torch.Tensor) else a.astype(np.float64)
-        )
+        array: Matrices = a.to(torch.float64) if isinstance(a, torch.Tensor) else a.astype(np.float64)
         return Features(self.name, array, self.like, self.channels)
 
     def describe(self) -> _cpu.Features:
         row_stride, col_stride = _strides(self.array)
         return _cpu.Features(
-            address(self.array), self.n, self.d, row_stride, col_stride, DTYPES[_dtype_name(self.array)]
+            address(self.array), self.n, self.d, row_stride, col_stride, DTYPES[dtype_name(self.array)]
         )
 
-    def empty(self, shape: tuple[int, ...], wide: bool = False) -> torch.Tensor | np.ndarray[Any, Any]:
+    def empty(self, shape: tuple[int, ...], wide: bool = False) -> Matrices:
         """An uninitialised result of this set's kind: float64 where the features are or `wide` is set, else float32."""
         if isinstance(self.array, torch.Tensor):
             dtype = torch.float64 if wide or self.wide else torch.float32
@@ -156,9 +157,13 @@ def rows_text(rows: list[int]) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {listed}{more}"
 
 
-def upper_triangle(K: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def upper_triangle(K: Matrices) -> Matrices:
     """Strict upper triangles of contiguous matrices, (s, n, n) -> (s, n (n - 1) / 2), row by row."""
     s, n, _ = K.shape
-    out = np.empty((s, n * (n - 1) // 2), K.dtype)
-    _cpu.condense(address(K), s, n, DTYPES[K.dtype.name], address(out), torch.get_num_threads())
+    if isinstance(K, torch.Tensor) and K.device.type == "cuda":
+        i, j = torch.triu_indices(n, n, 1, device=K.device)
+        return K[:, i, j]
+    shape = (s, n * (n - 1) // 2)
+    out: Matrices = torch.empty(shape, dtype=K.dtype) if isinstance(K, torch.Tensor) else np.empty(shape, K.dtype)
+    _cpu.condense(address(K), s, n, DTYPES[dtype_name(K)], address(out), torch.get_num_threads())
     return out

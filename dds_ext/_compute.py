@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 
 from dds_ext import _cpu, _cuda_backend
+from dds_ext._arrays import Matrices
 from dds_ext._requests import Request, isa, parameters, sums_in_common
 
 
-def compute(requests: Sequence[Request]) -> list[torch.Tensor | np.ndarray[Any, Any]]:
+def compute(requests: Sequence[Request]) -> list[Matrices]:
     """All the matrices, sharing the threads between them; those of the same features and the same sums in one go."""
     device = requests[0].x.device
     for r in requests:

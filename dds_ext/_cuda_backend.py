@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import rows_text
+from dds_ext._arrays import DTYPES, dtype_name, rows_text
 from dds_ext._requests import Request, parameters, sums_in_common
 
 
@@ -67,6 +67,14 @@ def fill(kernels: ModuleType, requests: Sequence[Request], outs: Sequence[Any], 
                 raise _overflow(requests[i], outs[i])
 
 
+def center(kernels: ModuleType, K: torch.Tensor, mode: int) -> None:
+    """Centres a contiguous stack of symmetric matrices, (s, n, n), in place."""
+    s, n, _ = K.shape
+    with _current(K.device) as stream:
+        for plan in kernels.plan_centering(K.data_ptr(), s, n, DTYPES[dtype_name(K)], mode):
+            _run(plan, K.device, stream, cooperative=True)
+
+
 def launch(
     kernels: ModuleType, params: Sequence[_cpu.RdmParams], device: torch.device, report: bool, cooperative: bool = True
 ) -> tuple[list[_cpu.RdmStatus], list[bool]]:
@@ -75,21 +83,36 @@ def launch(
 
     Temporary memory is torch's, and is free for others' work on the stream as soon as the launches are queued.
     """
-    on_gpu = device.type == "cuda"  # else: the kernels on their emulation
-    reports = []
-    with torch.cuda.device(device) if on_gpu else nullcontext():
+    with _current(device) as stream:
         plans = kernels.plan(list(params))
-        stream = torch.cuda.current_stream(device).cuda_stream if on_gpu else 0
-        for plan in plans:
-            workspace = torch.empty(plan.bytes, dtype=torch.uint8, device=device)
-            plan.run(workspace.data_ptr(), stream, cooperative)
-            if report:
-                reports.append(workspace[: plan.reported].clone())
+        # a copy each, so that the rest of the workspaces is free
+        reports = [
+            workspace[: plan.reported].clone() if report else workspace[:0]
+            for plan in plans
+            for workspace in [_run(plan, device, stream, cooperative)]
+        ]
     if not report:
         return [], []
     copies = [copy.cpu() for copy in reports]
     statuses, in_float64 = kernels.report(plans, [copy.data_ptr() for copy in copies], len(params))
     return statuses, in_float64
+
+
+@contextmanager
+def _current(device: torch.device) -> Iterator[int]:
+    """The device made the current one; its stream, which is the caller's."""
+    if device.type != "cuda":  # the kernels on their emulation
+        yield 0
+        return
+    with torch.cuda.device(device):
+        yield torch.cuda.current_stream(device).cuda_stream
+
+
+def _run(plan: Any, device: torch.device, stream: int, cooperative: bool) -> torch.Tensor:
+    """Queues a launch; its workspace."""
+    workspace = torch.empty(plan.bytes, dtype=torch.uint8, device=device)
+    plan.run(workspace.data_ptr(), stream, cooperative)
+    return workspace
 
 
 def _with_gamma(kernels: ModuleType, r: Request, device: torch.device) -> Request:

@@ -7,13 +7,12 @@ import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
-import torch
 
 from dds_ext import _cpu
-from dds_ext._arrays import Features, address, rows_text, upper_triangle
+from dds_ext._arrays import Features, Matrices, address, rows_text, upper_triangle
 
 _METRICS = {name: (index, gamma, family) for index, (name, gamma, family) in enumerate(_cpu.metrics())}
 _NORMS = {name: (index, needs_channels) for index, (name, needs_channels) in enumerate(_cpu.norms())}
@@ -112,7 +111,7 @@ class Request:
     condensed: bool = False
     wide: bool = False
     """Compute in float64, with a float64 result, whatever the features' type."""
-    out: torch.Tensor | np.ndarray[Any, Any] | None = None
+    out: Matrices | None = None
 
     def __post_init__(self) -> None:
         x, y, o = self.x, self.y, self.options
@@ -145,7 +144,7 @@ class Request:
             return (n, self.y.n)
         return (n * (n - 1) // 2,) if self.condensed else (n, n)
 
-    def product(self, out: torch.Tensor | np.ndarray[Any, Any]) -> _cpu.Product:
+    def product(self, out: Matrices) -> _cpu.Product:
         """What the kernels make of the sums."""
         o = self.options
         return _cpu.Product(_METRICS[o.f][0], CENTERINGS.index(o.center), o.gamma or 0.0, address(out))
@@ -178,22 +177,17 @@ class Request:
     def _through_full(self) -> bool:  # a centring needs the whole matrix
         return self.condensed and self.options.center != "none"
 
-    def target(self) -> torch.Tensor | np.ndarray[Any, Any]:
+    def target(self) -> Matrices:
         """Where the kernels write."""
         if self._through_full:
             return self.x.empty((self.x.n, self.x.n), self.wide)
         return self.x.empty(self.shape, self.wide) if self.out is None else self.out
 
-    def result(self, target: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor | np.ndarray[Any, Any]:
+    def result(self, target: Matrices) -> Matrices:
         """The result, once the kernels have written."""
         if not self._through_full:
             return target
-        condensed: torch.Tensor | np.ndarray[Any, Any]
-        if self.x.device.type == "cuda":
-            condensed = target[tuple(torch.triu_indices(self.x.n, self.x.n, 1, device=self.x.device))]
-        else:
-            triangle = upper_triangle(np.asarray(target)[None])[0]
-            condensed = torch.from_numpy(triangle) if isinstance(target, torch.Tensor) else triangle
+        condensed = upper_triangle(target[None])[0]
         if self.out is None:
             return condensed
         self.out[...] = condensed
@@ -236,7 +230,7 @@ def sums_in_common(requests: Sequence[Request]) -> list[list[int]]:
 
 
 def parameters(
-    requests: Sequence[Request], outs: Sequence[torch.Tensor | np.ndarray[Any, Any]], groups: Sequence[Sequence[int]]
+    requests: Sequence[Request], outs: Sequence[Matrices], groups: Sequence[Sequence[int]]
 ) -> list[_cpu.RdmParams]:
     """What the kernels are told of each group."""
     return [requests[g[0]].parameters([requests[i].product(outs[i]) for i in g]) for g in groups]

@@ -9,40 +9,62 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dds_ext import _cpu
-from dds_ext._arrays import DTYPES, Array, Features, address, rows_text, to_float, upper_triangle
+from dds_ext import _cpu, _cuda_backend
+from dds_ext._arrays import DTYPES, Array, Features, Matrices, address, dtype_name, rows_text, to_float, upper_triangle
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, Options, Request, choose, isa
+from dds_ext._torch_ranks import average_ranks, kendall
 
 COMPARISONS = ("cosine", "pearson", "spearman", "kendall")
 """Names of the comparisons g."""
 
-Matrices = np.ndarray[Any, Any]
+# On the CPU matrices are NumPy arrays: torch's own threads do not survive a fork. On a GPU they are tensors.
 
 
-def _as_numpy(K: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
+def _as_matrices(K: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     """`K` as a contiguous float32 or float64 array, possibly sharing its memory, and what restores its kind."""
     array, like = to_float(K, name)
     if isinstance(array, torch.Tensor):
-        narrow = array.dtype in (torch.float16, torch.bfloat16)
-        return np.ascontiguousarray((array.float() if narrow else array).numpy()), lambda k: like(torch.from_numpy(k))
+        if array.dtype in (torch.float16, torch.bfloat16):
+            array = array.float()
+        if array.device.type == "cuda":
+            return array.contiguous(), like
+        return np.ascontiguousarray(array.numpy()), lambda k: like(torch.from_numpy(k))
     return np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32), like
 
 
 def _check_square(K: Matrices, name: str, dimensions: tuple[int, ...]) -> None:
     if K.ndim not in dimensions or K.shape[-1] != K.shape[-2]:
         wanted = " or ".join("(n, n)" if d == 2 else "(s, n, n)" for d in dimensions)
-        raise ValueError(f"{name} has shape {K.shape}; it must be {wanted}")
+        raise ValueError(f"{name} has shape {tuple(K.shape)}; it must be {wanted}")
+
+
+def _extremes(rows: Matrices) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The smallest and the largest value of each row; NaN where the row has any."""
+    if isinstance(rows, torch.Tensor):
+        low, high = torch.stack(torch.aminmax(rows, dim=1)).cpu().numpy()
+        return low, high
+    return rows.min(axis=1), rows.max(axis=1)
+
+
+def _largest(K: Matrices) -> float:
+    """The largest absolute value."""
+    low, high = _extremes(K.reshape(1, -1))
+    return float(max(-low[0], high[0]))
 
 
 def _check_finite(K: Matrices, name: str) -> None:
-    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(K).all(-1))
-    if finite.all():
+    n = K.shape[-1]
+    if n == 0:
+        return
+    low, high = _extremes(K.reshape(-1, n))
+    bad = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
+    if not len(bad):
         return
     if K.ndim == 3:
-        worst = int(np.argmin(finite.all(-1)))
-        name, finite = f"{name}[{worst}]", finite[worst]
-    raise ValueError(f"{name} has NaN or infinity in {rows_text(np.flatnonzero(~finite).tolist())}")
+        worst = int(bad[0]) // n
+        name, bad = f"{name}[{worst}]", bad[bad // n == worst] % n
+    raise ValueError(f"{name} has NaN or infinity in {rows_text(bad.tolist())}")
 
 
 def center(K: Array, mode: str) -> Array:
@@ -69,27 +91,30 @@ def center(K: Array, mode: str) -> Array:
         (A - (r[:, None] + r[None]) / (n - 2) + T / ((n - 1) * (n - 2))) * (1 - np.eye(n))
     """
     choose("mode", mode, CENTERINGS)
-    matrix, like = _as_numpy(K, "K")
+    matrix, like = _as_matrices(K, "K")
     _check_square(matrix, "K", (2,))
     n = matrix.shape[0]
     _check_finite(matrix, "K")
-    if n and np.abs(matrix - matrix.T).max() > 1e-4 * np.abs(matrix).max():
+    if n and _largest(matrix - matrix.T) > 1e-4 * _largest(matrix):
         raise ValueError("K is not symmetric; a centring is for the pairwise matrix of one set of images")
     if mode == "unbiased" and n < 4:
         raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
     # the mean of both halves: a matrix that is symmetric only up to rounding becomes exactly so
-    result: Matrices = centered((matrix + matrix.T)[None] / 2, mode)[0]
-    return like(result)
+    return like(centered((matrix + matrix.T)[None] / 2, mode)[0])
 
 
 def centered(K: Matrices, mode: str) -> Matrices:
     """Centred copy of a stack of symmetric matrices, (s, n, n); `K` itself for "none"."""
     if mode == "none":
         return K
+    index = CENTERINGS.index(mode)
+    if isinstance(K, torch.Tensor):
+        copy = K.clone()
+        _cuda_backend.center(_cuda_backend.module(), copy, index)
+        return copy
     result: Matrices = K.copy()
     s, n, _ = result.shape
-    index = CENTERINGS.index(mode)
-    _cpu.center(address(result), s, n, DTYPES[result.dtype.name], index, torch.get_num_threads(), isa())
+    _cpu.center(address(result), s, n, DTYPES[dtype_name(result)], index, torch.get_num_threads(), isa())
     return result
 
 
@@ -112,49 +137,58 @@ def scores(
     of the rows' cosines or correlations, in float64.
     """
     sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
+    scales = []
     for rows, names in sets:
         if condenses(g) and rows.shape[1] < 3:
             raise ValueError(f"{names[0]} has fewer than 3 pairs of images; g='{g}' needs at least 3 images")
-        for row, name in zip(rows, names, strict=True):
-            if not np.isfinite(row.sum(dtype=np.float64)) and not np.isfinite(row).all():
+        low, high = _extremes(rows)
+        for name, least, most in zip(names, low, high, strict=True):
+            if not (np.isfinite(least) and np.isfinite(most)):
                 raise ValueError(f"{name} has NaN or infinity")
-            if g == "cosine" and not row.any():
+            if g == "cosine" and least == most == 0:
                 raise ValueError(f"{name} has zero norm, so that g='cosine' is undefined")
-            if g != "cosine" and row.min() == row.max():
+            if g != "cosine" and least == most:
                 raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
-    if g in ("spearman", "kendall"):
-        ranked = [_ranks(rows) for rows, _ in sets]
-        if g == "kendall":
-            return _kendall(ranked[0], ranked[-1])
-        a, b = ranked[0], None if b is None else ranked[1]
+        scales.append(np.maximum(-low, high))
+    if g == "kendall":
+        return _kendall(a, a if b is None else b)
+    compared = [
+        _ranks(rows) if g == "spearman" else _scaled(rows, by) for (rows, _), by in zip(sets, scales, strict=True)
+    ]
     if b is None and len(a) == 1:
         return np.ones((1, 1))
-    a, b = _scaled(a), None if b is None else _scaled(b)
-    x, y = (None if m is None else Features(name, m, lambda k: k, None) for m, name in ((a, "K1"), (b, "K2")))
-    assert x is not None
-    request = Request(x, y, Options(f="cosine" if g == "cosine" else "pearson"), wide=True)
-    distances = compute([request])[0]
-    return np.asarray(1 - distances, np.float64)
+    x, *y = (Features(name, m, lambda k: k, None) for m, name in zip(compared, ("K1", "K2"), strict=False))
+    options = Options(f="cosine" if g == "cosine" else "pearson")
+    distances = compute([Request(x, y[0] if y else None, options, wide=True)])[0]
+    return np.asarray(1 - (distances.cpu() if isinstance(distances, torch.Tensor) else distances), np.float64)
 
 
-def _scaled(rows: Matrices) -> Matrices:
+def _scaled(rows: Matrices, by: npt.NDArray[Any]) -> Matrices:
     """Rows whose largest entry is 1: a comparison does not see the scale, and squares stay in float64's range."""
-    if rows.dtype != np.float64:
+    if dtype_name(rows) != "float64":
         return rows
-    scaled: Matrices = rows / np.abs(rows).max(axis=1, keepdims=True)
+    if isinstance(rows, torch.Tensor):
+        return rows / torch.from_numpy(by).to(rows.device)[:, None]
+    scaled: Matrices = rows / by[:, None]
     return scaled
 
 
-def _ranks(rows: Matrices) -> npt.NDArray[np.float64]:
+def _ranks(rows: Matrices) -> Matrices:
+    if isinstance(rows, torch.Tensor):
+        return average_ranks(rows)
     ranks = np.empty(rows.shape)
     s, length = rows.shape
     _cpu.rank(address(rows), s, length, DTYPES[rows.dtype.name], address(ranks), torch.get_num_threads())
     return ranks
 
 
-def _kendall(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _kendall(a: Matrices, b: Matrices) -> npt.NDArray[np.float64]:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return np.asarray(kendall(a, b).cpu())
+    x = _ranks(a)
+    y = x if b is a else _ranks(b)
     out = np.empty((len(a), len(b)))
-    _cpu.kendall(address(a), len(a), address(b), len(b), a.shape[1], address(out), torch.get_num_threads())
+    _cpu.kendall(address(x), len(a), address(y), len(b), a.shape[1], address(out), torch.get_num_threads())
     return out
 
 
@@ -181,11 +215,15 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
         scipy.stats.spearmanr(K1[i, j], K2[i, j]).statistic
     """
     choose("g", g, COMPARISONS)
-    (a, like), (b, _) = _as_numpy(K1, "K1"), _as_numpy(K2, "K2")
+    (a, like), (b, _) = _as_matrices(K1, "K1"), _as_matrices(K2, "K2")
+    if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) or (
+        isinstance(a, torch.Tensor) and a.device != b.device
+    ):
+        raise ValueError("K1 and K2 must be on the same device")
     for K, name in ((a, "K1"), (b, "K2")):
         _check_square(K, name, (2, 3))
-        if K.size == 0:
-            raise ValueError(f"{name} of shape {K.shape} is empty")
+        if 0 in K.shape:
+            raise ValueError(f"{name} of shape {tuple(K.shape)} is empty")
         _check_finite(K, name)
     if a.ndim != b.ndim:
         raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")
@@ -197,4 +235,6 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
         rows.append(compared(stack, g))
         names.append([name] if K.ndim == 2 else [f"{name}[{i}]" for i in range(len(stack))])
     result = scores(rows[0], rows[1], g, names[0], names[1])
-    return float(result[0, 0]) if a.ndim == 2 else like(result)
+    if a.ndim == 2:
+        return float(result[0, 0])
+    return like(torch.from_numpy(result).to(a.device) if isinstance(a, torch.Tensor) else result)

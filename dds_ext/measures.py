@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dds_ext._arrays import Array, Features, features
+from dds_ext._arrays import Array, Features, Matrices, features
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose
 from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
@@ -58,16 +58,17 @@ def _check_same_n(models: Sequence[Features]) -> None:
             )
 
 
-def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: bool) -> list[np.ndarray[Any, Any]]:
+def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: bool) -> list[Matrices]:
     """The matrices of all models, (len(models), n, n) or condensed, one stack for each of the options."""
     if any(x.wide for x in models):
         models = [x.widened() for x in models]
-    n = models[0].n
+    n, wide, device = models[0].n, models[0].wide, models[0].device
     shape = (len(models), n * (n - 1) // 2) if condensed else (len(models), n, n)
-    wide, device = models[0].wide, models[0].device
-    stacks: list[Any] = [np.empty(shape, np.float64 if wide else np.float32) for _ in options]
+    stacks: list[Matrices]
     if device.type == "cuda":
         stacks = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32, device=device) for _ in options]
+    else:
+        stacks = [np.empty(shape, np.float64 if wide else np.float32) for _ in options]
     compute(
         [
             Request(x, None, o, condensed, out=k[i])
@@ -75,15 +76,11 @@ def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: b
             for o, k in zip(options, stacks, strict=True)
         ]
     )
-    return [k.cpu().numpy() for k in stacks] if device.type == "cuda" else stacks
+    return stacks
 
 
 def _scores(
-    sources: Sequence[Features],
-    targets: Sequence[Features] | None,
-    a: np.ndarray[Any, Any],
-    b: np.ndarray[Any, Any] | None,
-    g: str,
+    sources: Sequence[Features], targets: Sequence[Features] | None, a: Matrices, b: Matrices | None, g: str
 ) -> npt.NDArray[np.float64]:
     """Compares the models' matrices, a stack of each."""
     names = [[f"the matrix of {x.name}" for x in models] for models in (sources, targets or [])]

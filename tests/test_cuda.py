@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # n straddles a thread's images (8, and 4 in float64), a group's (128, 64, 248), and d a slab's features (16)
-SIZES = ((4, 3), (33, 65), (128, 16), (129, 257), (248, 100), (249, 4097), (700, 130))
+SIZES = ((4, 3), (33, 65), (128, 16), (129, 57), (20, 4097), (248, 20), (249, 33))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -113,6 +113,39 @@ def test_scores_are_those_of_the_cpu() -> None:
         np.testing.assert_allclose(
             dds_ext.affinity(on_gpu, **measure), dds_ext.affinity(models, **measure), rtol=0, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("g", dds_ext.COMPARISONS)
+def test_comparison_and_centring_stay_on_the_device(g: str) -> None:
+    models = {f"m{i}": features(60, 40 + 30 * i, seed=i) for i in range(3)}
+    stack = torch.stack([dds_ext.rdm(X, "euclidean") for X in models.values()])
+    stack[0] = stack[0].round()  # ties
+    scores = dds_ext.compare(stack.cuda(), stack[:2].cuda(), g)
+    assert scores.device.type == "cuda"
+    # float64 sums of 1,770 or 3,600 terms in another order
+    np.testing.assert_allclose(scores.cpu().numpy(), dds_ext.compare(stack, stack[:2], g).numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        dds_ext.affinity({k: X.cuda() for k, X in models.items()}, g=g), dds_ext.affinity(models, g=g), atol=1e-5
+    )
+    for mode in CENTERINGS:
+        K = dds_ext.center(stack[1].cuda(), mode)
+        assert K.device.type == "cuda"
+        np.testing.assert_allclose(K.cpu().numpy(), dds_ext.center(stack[1], mode).numpy(), rtol=1e-6, atol=1e-5)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        dds_ext.compare(stack.cuda() * float("nan"), stack.cuda(), g)
+    with pytest.raises(ValueError, match="same device"):
+        dds_ext.compare(stack.cuda(), stack, g)
+
+
+def test_grid_is_that_of_the_cpu() -> None:
+    models = [features(30, 24, seed=i) for i in range(3)]
+    expected = dds_ext.grid(models, center=["double", "unbiased"], g=["cosine", "spearman"], channels=4)
+    found = dds_ext.grid(
+        [X.cuda() for X in models], center=["double", "unbiased"], g=["cosine", "spearman"], channels=4
+    )
+    for key, scores in expected.items():
+        # a rank moves where two entries agree to float32's rounding
+        np.testing.assert_allclose(found[key], scores, atol=1e-5 if "cosine" in key else 0.02, err_msg=str(key))
 
 
 @pytest.mark.parametrize("shape", [(50_000, 3), (3, 1 << 30)])

@@ -32,14 +32,9 @@ def tools() -> str:
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 
 
-def compiled(folder: Path, step: str, shape: str, arch: str) -> Path:
-    """The machine code of one kernel."""
-    source, cubin = folder / "kernel.cu", folder / f"{step}-{shape}-{arch}.cubin"
-    source.write_text(
-        '#include "cuda/kernel.h"\n'
-        f"template __global__ void dds::cuda::pairwise<dds::{step}, dds::cuda::{shape}>"
-        "(const DDS_PARAMETER dds::cuda::Launch, int, int);\n"
-    )
+def compiled(source: Path, arch: str) -> Path:
+    """The machine code of a source file."""
+    cubin = source.with_suffix(f".{arch}.cubin")
     command = [
         "nvcc",
         "-std=c++17",
@@ -57,18 +52,36 @@ def compiled(folder: Path, step: str, shape: str, arch: str) -> Path:
     return cubin
 
 
-def loops(cubin: Path) -> Iterator[list[str]]:
-    """The instructions' names of every loop, from the target of a backward branch to the branch."""
+def kernel(folder: Path, step: str, shape: str, arch: str) -> Path:
+    """The machine code of one kernel."""
+    source = folder / f"{step}-{shape}.cu"
+    source.write_text(
+        '#include "cuda/kernel.h"\n'
+        f"template __global__ void dds::cuda::pairwise<dds::{step}, dds::cuda::{shape}>"
+        "(const DDS_PARAMETER dds::cuda::Launch, int, int);\n"
+    )
+    return compiled(source, arch)
+
+
+def loops(cubin: Path) -> Iterator[tuple[str, list[str]]]:
+    """For every loop its function and its instructions' names, from the target of a backward branch to the branch."""
     result = subprocess.run(
         ["cuobjdump", "-sass", str(cubin)], env={**os.environ, "PATH": tools()}, text=True, capture_output=True
     )
     assert result.returncode == 0, result.stderr
-    found = re.findall(r"/\*([0-9a-f]{4,})\*/ +(?:@!?U?P\w+ +)?([A-Z0-9_]+)([^;]*);", result.stdout)
-    index = {int(address, 16): i for i, (address, _, _) in enumerate(found)}
-    for i, (address, name, operands) in enumerate(found):
-        targets = re.findall(r"0x([0-9a-f]+)", operands)
-        if name == "BRA" and targets and int(targets[-1], 16) < int(address, 16):
-            yield [name for _, name, _ in found[index[int(targets[-1], 16)] : i + 1]]
+    for function in result.stdout.split("Function : ")[1:]:
+        found = re.findall(r"/\*([0-9a-f]{4,})\*/ +(?:@!?U?P\w+ +)?([A-Z0-9_]+)([^;]*);", function)
+        index = {int(address, 16): i for i, (address, _, _) in enumerate(found)}
+        for i, (address, name, operands) in enumerate(found):
+            targets = re.findall(r"0x([0-9a-f]+)", operands)
+            if name == "BRA" and targets and int(targets[-1], 16) < int(address, 16):
+                yield function.split()[0], [name for _, name, _ in found[index[int(targets[-1], 16)] : i + 1]]
+
+
+needs_disassembler = pytest.mark.skipif(
+    shutil.which("cuobjdump", path=tools()) is None or shutil.which("nvdisasm", path=tools()) is None,
+    reason="needs cuobjdump and nvdisasm (nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm on PyPI)",
+)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -76,7 +89,7 @@ def test_every_architecture_compiles(arch: str, tmp_path: Path) -> None:
     served = subprocess.run(["nvcc", "--list-gpu-arch"], text=True, capture_output=True).stdout
     if f"compute_{arch}" not in served:
         pytest.skip(f"this nvcc does not know sm_{arch}")
-    compiled(tmp_path, "AbsoluteDifference", "PairShape", arch)
+    kernel(tmp_path, "AbsoluteDifference", "PairShape", arch)
 
 
 # instructions of the arithmetic per pair-element; the loop takes two features of 64 pairs at a time
@@ -86,15 +99,14 @@ def test_every_architecture_compiles(arch: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("shape", ["WholeShape", "PairShape"])
 @pytest.mark.parametrize("arch", ["90"])
+@needs_disassembler
 def test_inner_loops(
     tmp_path: Path, arch: str, shape: str, step: str, operations: tuple[str, ...], per_pair: int
 ) -> None:
     """No spills, and at most 1.15 times the issue slots that the arithmetic alone needs."""
-    if shutil.which("cuobjdump", path=tools()) is None or shutil.which("nvdisasm", path=tools()) is None:
-        pytest.skip("needs cuobjdump and nvdisasm (nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm on PyPI)")
     inner = [
         names
-        for names in loops(compiled(tmp_path, step, shape, arch))
+        for _, names in loops(kernel(tmp_path, step, shape, arch))
         if sum(names.count(o) for o in operations) == 128 * per_pair and len(names) < 1000
     ]
     assert inner, "the inner loop was not found"
@@ -102,3 +114,26 @@ def test_inner_loops(
     counts = Counter(names)
     assert not counts["LDL"] and not counts["STL"], counts
     assert len(names) <= 1.15 * 128 * per_pair, counts
+
+
+@needs_disassembler
+def test_roofs_do_what_they_say(tmp_path: Path) -> None:
+    """What does not change from step to step the compiler takes out of a loop, and a roof would come out too high."""
+    source = tmp_path / "roof.cu"
+    source.write_text('#include "cuda/roof.cu"\n')
+    expected = {
+        "DotStep": {"float": 64},
+        "SquaredStep": {"float": 128},
+        "AbsoluteStep": {"float": 128},
+        "14HalfDifference": {"HFMA2": 32},
+        "HalfProduct": {"HMMA": 8},
+        "Tf32Product": {"HMMA": 8},
+        "HalfAbsoluteDifference": {"HFMA2": 32, "HMMA": 8},
+    }
+    found: dict[str, list[dict[str, int]]] = {name: [] for name in expected}
+    for function, names in loops(compiled(source, "90")):
+        counts = Counter("float" if name in ("FADD", "FFMA") else name for name in names)
+        for name, wanted in expected.items():
+            if name in function:
+                found[name].append({kind: counts[kind] for kind in wanted})
+    assert found == {name: [wanted] for name, wanted in expected.items()}

@@ -17,6 +17,7 @@ import pytest
 import torch
 from support import CENTERINGS, METRICS, NORMALIZATIONS, Array, check_rdm, fail_with, features, layout, to64
 
+import dds_ext
 from dds_ext import _cuda_backend, reference
 from dds_ext._arrays import features as engine_features
 from dds_ext._requests import Options, Request, parameters, sums_in_common
@@ -176,6 +177,19 @@ def test_close_rows(kernels: ModuleType) -> None:
             assert not (message := check_rdm(K, X, f, normalize=normalize)), f"{f} {normalize}: {message}"
 
 
+@pytest.mark.parametrize("f", METRICS)
+def test_sums_of_equal_addends(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str) -> None:
+    """Constant and binary features: every addition to a sum rounds the same way."""
+    blocks(monkeypatch, 1)
+    d = 2048
+    constant = torch.tensor([0.1, 0.43, 0.77, 1.1, 1.7])[:, None].expand(5, d).contiguous()
+    binary = (features(12, d) > 0).float() * 0.99
+    for X, normalize in ((constant, "none"), (binary, "none"), (binary, "layer"), (binary, "zscore")):
+        if f == "pearson" and X is constant:
+            continue
+        assert not (message := check_rdm(rdm(kernels, X, f=f, normalize=normalize), X, f, normalize=normalize)), message
+
+
 def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of different d, more of them than one launch takes, each with all f of a family."""
     blocks(monkeypatch, 4)
@@ -192,6 +206,42 @@ def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.M
             message = check_rdm(K, X, r.options.f, normalize="zscore", center="unbiased")
             found += [f"{r.x.name} {r.options.f}: {message}"] * bool(message)
     fail_with(found)
+
+
+def test_models_follow_each_other_in_any_order(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """What a model leaves in shared memory is not in the way of the next."""
+    blocks(monkeypatch, 2)
+    arrays = [features(30, 7 + 20 * i, seed=i) for i in range(3)]
+    for normalize in ("none", "zscore", "batch"):
+        options = {"f": "rbf", "normalize": normalize, "channels": 1, "center": "double"}
+        requests = [Request(engine_features(X, "X", None, False), None, Options(**options)) for X in arrays]
+        outs = [r.target() for r in requests]
+        _cuda_backend.fill(kernels, requests, outs, HOST)
+        for X, K in zip(arrays, outs, strict=True):
+            assert not (message := check_rdm(K, X, **options)), f"{normalize}: {message}"
+
+
+@pytest.mark.parametrize("mode", ["double", "unbiased"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centring_of_a_stack(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, mode: str
+) -> None:
+    """As many as take two launches, one of them constant."""
+    blocks(monkeypatch, 5)
+    for count, n in ((35, 5), (2, 140)):
+        K = torch.stack([torch.cov(features(n, 7, seed=i)) for i in range(count)]).to(dtype)
+        K = (K + K.mT) / 2
+        K[1] = 0.1
+        centered = K.clone()
+        _cuda_backend.center(kernels, centered, dds_ext.CENTERINGS.index(mode))
+        expected = np.stack([reference.CENTERINGS[mode](k) for k in K.double().numpy()])
+        # the sums are taken in float64, which err by n / 2 units; the entry is rounded once
+        unit = 2.0**-24 if dtype == torch.float32 else n * 2.0**-53
+        np.testing.assert_allclose(centered.numpy(), expected, rtol=unit, atol=n * 2.0**-53 * float(K.abs().max()))
+        assert not centered[1].any()
+        assert torch.equal(centered, centered.mT)
 
 
 def test_results_are_reproducible(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,15 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
     m.def("plan", [](const std::vector<dds::RdmParams>& params) {
         return dds::cuda::plan(params, dds::cuda::resident_blocks().of);
     });
-    m.def("roof", [](int step, int64_t steps, int blocks, uintptr_t sink, uintptr_t stream) {
-        return dds::cuda::start_roof(step, steps, blocks, reinterpret_cast<float*>(sink), reinterpret_cast<void*>(stream));
+    m.def("plan_centering", [](uintptr_t k, int64_t count, int64_t n, int dtype, int mode) {
+        return dds::cuda::plan_centering(reinterpret_cast<void*>(k), count, n, static_cast<dds::Dtype>(dtype),
+                                         static_cast<dds::Centering>(mode), dds::cuda::resident_blocks().of);
+    });
+    m.def("roofs", &dds::cuda::roofs);
+    m.def("start_roof", [](size_t index, int64_t steps, int blocks, uintptr_t sink, uintptr_t stream) {
+        if (index >= dds::cuda::roofs().size()) throw std::out_of_range("there are fewer roofs");
+        return dds::cuda::start_roof(static_cast<int>(index), steps, blocks, reinterpret_cast<float*>(sink),
+                                     reinterpret_cast<void*>(stream));
     });
     // statuses of the `count` params that the plans were made of, and which have to be computed again in float64
     m.def("report", [](const std::vector<dds::cuda::Plan>& plans, const std::vector<uintptr_t>& reported, size_t count) {

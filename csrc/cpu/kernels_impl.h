@@ -19,20 +19,6 @@ struct VecOf<double> {
     using V = VecF64;
 };
 
-template <class Step>
-constexpr bool is_l1 = false;
-template <>
-constexpr bool is_l1<AbsoluteDifference> = true;
-template <class Step>
-constexpr bool is_dot = false;
-template <>
-constexpr bool is_dot<Dot> = true;
-
-template <class A, class B>
-constexpr bool same_type = false;
-template <class A>
-constexpr bool same_type<A, A> = true;
-
 struct FixedMaximum {
     static DDS_INLINE VecI16 add(VecI16 sum, VecI16 a, VecI16 b, VecI16 ones) { return add_maxima(sum, a, b, ones); }
 };
@@ -51,17 +37,7 @@ DDS_INLINE VecI16 one<VecI16>() {
     return VecI16(0x00010001);
 }
 
-// Calls f(Metric()) for the metric with this index.
-template <class F>
-DDS_INLINE void with_metric(int index, F f) {
-    int i = 0;
-#define DDS_CASE(Metric) \
-    if (index == i++) return f(Metric());
-    DDS_METRICS(DDS_CASE)
-#undef DDS_CASE
-}
-
-// The same for the step of a call's metrics.
+// Calls f(Step()) for the step of a call's metrics.
 template <class F>
 DDS_INLINE void with_step(const Call& c, F f) {
     with_metric(c.outputs[0].metric, [&](auto metric) { f(typename decltype(metric)::Step()); });

@@ -29,10 +29,6 @@ constexpr int64_t kRowsAtATime = 16;
 constexpr int64_t kDepth = 256;
 constexpr int64_t kCarefulDepth = 32;
 
-// A pair's sum is off by the two roundings of its z: by at most 2^-23 (|z_i|_1 + |z_j|_1) under L1, and relative to its root
-// by 2^-22 of the root of |z_i|^2 + |z_j|^2 else. Where that may exceed 1e-5 of the sum, it is summed again in float64.
-constexpr double kNearAbsolute = 1.2e-2;
-constexpr double kNearSquared = 6e-4;
 constexpr double kWorstFixedError = 1e-3;
 constexpr double kLeastFloat = 0x1p-124;  // a float32 result whose largest entry is below this has lost places to underflow
 
@@ -350,10 +346,9 @@ private:
     }
 
     double near_bound(double size) const {
-        if (fixed() || metric_.step == StepKind::dot) return 0;
-        if (metric_.step == StepKind::absolute_difference) return kNearAbsolute * size;
-        const bool exact = !c_.group_mean[0] && !c_.column_mean;  // z is the stored number itself
-        return exact ? 0 : kNearSquared * size;
+        // differences of what is stored are exact; not so the sums of maxima that stand in for those under L1
+        const bool exact = !c_.group_mean[0] && !c_.column_mean && metric_.step != StepKind::absolute_difference;
+        return fixed() || exact ? 0 : metric_.near * size;
     }
 
     // Whether the mode can represent what it computes with.

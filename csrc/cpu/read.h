@@ -7,6 +7,7 @@
 
 #include "cpu/kernels.h"
 #include "metrics/common.h"
+#include "norms/variance.h"
 
 DDS_NAMESPACE_BEGIN
 
@@ -166,14 +167,6 @@ bool read_stages(const Call& c, int set, int64_t row, int64_t begin, int64_t end
 template <class T>
 bool read_row(const Call& c, int set, int64_t row, int64_t begin, int64_t end, T* z) {
     return read_stages(c, set, row, begin, end, 3, z);
-}
-
-// All variances below are sums over differences from one value of the sample itself: then (value - mean)^2 is at most n
-// variances (Samuelson), so that the cancellation in E[t^2] - E[t]^2 costs no more than a factor n of float64's
-// precision whatever the offset, and a constant sample gives exactly zero.
-DDS_INLINE double variance_of(double sum, double squares, double n) {
-    const double v = squares / n - (sum / n) * (sum / n);
-    return squares > 0 && v > 0 ? v : 0;
 }
 
 // Stage 1: mean and scale of every group of one image.

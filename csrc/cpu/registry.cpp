@@ -17,7 +17,7 @@ constexpr StepKind step_kind() {
 
 template <class Metric>
 MetricTraits traits_of_metric() {
-    return {Metric::name, step_kind<typename Metric::Step>(), Metric::gamma, Metric::rows};
+    return {Metric::name, step_kind<typename Metric::Step>(), Metric::gamma, Metric::rows, Metric::Step::near};
 }
 
 template <class Norm>

@@ -15,6 +15,7 @@ struct MetricTraits {
     StepKind step;
     Gamma gamma;
     Rows rows;
+    double near;  // of the step
 
     // Metrics of one family are formed of the same sums.
     int family() const { return 2 * static_cast<int>(step) + (rows == Rows::centered_unit); }

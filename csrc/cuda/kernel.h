@@ -6,44 +6,63 @@
 
 namespace dds::cuda {
 
-template <class Step, class Shape>
-DDS_DEVICE void run_phase(const Launch& b, int phase) {
-    using T = typename Shape::T;
-    if (phase == kTiles) return tiles<Step, Shape>(b);
-    if (phase == kJoin) return join<Step, Shape>(b);
-    for (int i = 0; i < b.model_count; ++i) {
-        const Model& m = b.models[i];
-        for (int set = 0; set < b.set_count; ++set) {
-            if (phase == kStatistics && b.groups > 0) group_statistics(b, m, set);
-            if (phase == kRowPass) row_parts(b, m, set, is_l1<Step>);
-            if (phase == kRowFold) fold_rows<T>(b, m, set, is_l1<Step>);
-            if (phase == kScan) scan(b, m, set);
-        }
-        if (phase == kStatistics && b.columns) column_statistics<T>(b, m);
-        if (phase == kChannels) channel_statistics<T>(b, m);
-        if (phase >= kMedian && phase < kMedianNext) median_digit<T>(b, m, phase - kMedian);
-        if (phase == kMedianNext) median_next<T>(b, m);
-        if (phase == kFinish) finish_raw<Step, T>(b, m);
-        for (int o = 0; o < b.output_count; ++o) {
-            if (b.centering[o] == Centering::none) continue;
-            if (phase == kRowSums) row_sums<T>(b, m, o);
-            if (phase == kCenter) center<T>(b, m, o);
-        }
-    }
+// work(model, crew) for all models of a launch.
+template <class F>
+DDS_DEVICE void for_models(const Launch& b, F work) {
+    Crew crew;
+    for (int i = 0; i < b.model_count; ++i) work(b.models[i], crew);
+}
+
+// The same for both sets of features.
+template <class F>
+DDS_DEVICE void for_sets(const Launch& b, F work) {
+    for_models(b, [&](const Model& m, Crew& crew) {
+        for (int set = 0; set < b.set_count; ++set) work(m, set, crew);
+    });
+}
+
+// And for the results that are to be centred.
+template <class F>
+DDS_DEVICE void for_centered(const Launch& b, F work) {
+    for_models(b, [&](const Model& m, Crew& crew) {
+        for (int o = 0; o < b.output_count; ++o)
+            if (b.centering[o] != Centering::none) work(m, o, crew);
+    });
 }
 
 // Phases [first, last). In one launch of resident blocks all of them; where blocks cannot wait for each other, one by one.
 template <class Step, class Shape>
 DDS_KERNEL(Shape::threads, Shape::per_sm)
 pairwise(const DDS_PARAMETER Launch b, int first, int last) {
+    using T = typename Shape::T;
     unsigned round = 0;
     bool begun = false;
-    for (int phase = first; phase < last; ++phase) {
-        if (!active(b, phase)) continue;
+    // One after another, not in a loop: what all phases of a loop have in common would be kept in registers throughout.
+    auto in = [&](int phase, auto work) {
+        if (phase < first || phase >= last || !active(b, phase)) return;
         if (begun) barrier_of_grid(b.barrier, round++);
         begun = true;
-        run_phase<Step, Shape>(b, phase);
-    }
+        work();
+    };
+    in(kStatistics, [&] {
+        if (b.groups > 0) for_sets(b, [&](const Model& m, int set, Crew& crew) { group_statistics(b, m, set, crew); });
+        if (b.columns) for_models(b, [&](const Model& m, Crew& crew) { column_statistics<T>(b, m, crew); });
+    });
+    in(kChannels, [&] { for_models(b, [&](const Model& m, Crew& crew) { channel_statistics<T>(b, m, crew); }); });
+    in(kRowPass,
+       [&] { for_sets(b, [&](const Model& m, int set, Crew& crew) { row_parts<T>(b, m, set, is_l1<Step>, crew); }); });
+    in(kRowFold,
+       [&] { for_sets(b, [&](const Model& m, int set, Crew& crew) { fold_rows<T>(b, m, set, is_l1<Step>, crew); }); });
+    in(kTiles, [&] { tiles<Step, Shape>(b); });
+    in(kJoin, [&] { join<Step, Shape>(b); });
+    in(kFinishJoined, [&] { finish_joined<Step, Shape>(b); });
+    for (int digit = 0; digit < b.digits; ++digit)
+        in(kMedian + digit, [&] { for_models(b, [&](const Model& m, Crew& crew) { median_digit<T>(b, m, digit, crew); }); });
+    in(kMedianNext, [&] { for_models(b, [&](const Model& m, Crew& crew) { median_next<T>(b, m, crew); }); });
+    in(kFinishRaw, [&] { for_models(b, [&](const Model& m, Crew& crew) { finish_raw<Step, T>(b, m, crew); }); });
+    in(kRowSums, [&] { for_centered(b, [&](const Model& m, int o, Crew& crew) { row_sums<T>(b, m, o, crew); }); });
+    in(kCenter, [&] { for_centered(b, [&](const Model& m, int o, Crew& crew) { center<T>(b, m, o, crew); }); });
+    in(kScan, [&] { for_sets(b, [&](const Model& m, int set, Crew& crew) { scan(b, m, set, crew); }); });
 }
 
 }  // namespace dds::cuda

@@ -31,8 +31,13 @@ Blocks resident_blocks();
 // false or the device is not, every phase is a launch of its own, with the same results.
 void run(const Plan& plan, void* stream, bool cooperative);
 
-// Starts a register-only loop over an inner step (a StepKind) in float32 on the current device; returns how many
-// pair-elements it forms. `sink`: a float on the device.
-int64_t start_roof(int step, int64_t steps, int blocks, float* sink, void* stream);
+// Names of the register-only loops: of the inner steps in float32, "dot", "squared_difference" and "absolute_difference"; of
+// differences of halves, "half_difference", and of these summed by matrix products, "half_absolute_difference"; and of the
+// matrix products alone, "half_product" and "tf32_product".
+std::vector<std::string> roofs();
+
+// Starts one of them on the current device; returns how many pair-elements, or multiply-adds, it forms. `sink`: a float on
+// the device.
+int64_t start_roof(int index, int64_t steps, int blocks, float* sink, void* stream);
 
 }  // namespace dds::cuda

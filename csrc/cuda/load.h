@@ -27,11 +27,15 @@ DDS_DEVICE float narrow_to_float(Dtype dtype, uint32_t bits) {
 
 // One stored feature.
 template <class T>
+DDS_DEVICE T load(Dtype dtype, const void* data, int64_t at) {
+    if (dtype == Dtype::f32) return static_cast<T>(static_cast<const float*>(data)[at]);
+    if (dtype == Dtype::f64) return static_cast<T>(static_cast<const double*>(data)[at]);
+    return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(data)[at]));
+}
+
+template <class T>
 DDS_DEVICE T load(Dtype dtype, const Set& s, int64_t row, int64_t col) {
-    const int64_t at = row * s.row_stride + col * s.col_stride;
-    if (dtype == Dtype::f32) return static_cast<T>(static_cast<const float*>(s.data)[at]);
-    if (dtype == Dtype::f64) return static_cast<T>(static_cast<const double*>(s.data)[at]);
-    return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(s.data)[at]));
+    return load<T>(dtype, s.data, row * s.row_stride + col * s.col_stride);
 }
 
 DDS_DEVICE const char* address_of(Dtype dtype, const Set& s, int64_t row, int64_t col) {
@@ -144,7 +148,13 @@ DDS_DEVICE double normalized(const Launch& b, const Model& m, int set, int64_t r
     return x;
 }
 
-// z of four features of a row; 0 beyond d.
+// z of a feature through all stages, in float64.
+DDS_DEVICE double normalized_by_all(const Launch& b, const Model& m, int set, int64_t row, int64_t col, double x) {
+    const double z = normalized(b, m, set, row, col, x);
+    return m.row_mean[set] ? (z - m.row_mean[set][row]) * m.row_scale[set][row] : z;
+}
+
+// z of four features of a row where there is at most one stage; 0 beyond d.
 template <class T>
 DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t row, int64_t col,
                                const ColumnQuad<T>& columns, T (&x)[4]) {
@@ -158,12 +168,6 @@ DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t
         const T rest = static_cast<T>((static_cast<double>(mean) - exact) * scale);
         DDS_UNROLL
         for (int c = 0; c < 4; ++c) x[c] = fma(Number<T>(x[c] - mean), Number<T>(static_cast<T>(scale)), Number<T>(rest)).v;
-    } else if (b.stages == Stages::several) {
-        for (int c = 0; c < 4 && col + c < m.d; ++c) {
-            double z = normalized(b, m, set, row, col + c, static_cast<double>(x[c]));
-            if (m.row_mean[set]) z = (z - m.row_mean[set][row]) * m.row_scale[set][row];
-            x[c] = static_cast<T>(z);
-        }
     }
     DDS_UNROLL
     for (int c = 0; c < 4; ++c)

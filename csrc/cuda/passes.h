@@ -28,6 +28,31 @@ DDS_DEVICE int64_t entries(const Launch& b, const Model& m) {
     return b.condensed ? n * (n - 1) / 2 : n * n;
 }
 
+// f(e, k[e]) for a lane's entries of a batch from `begin` on, all of which are on their way before the first is used: one at
+// a time, the memory would be idle for most of the time.
+constexpr int kAhead = 8, kBatch = 32 * kAhead;
+template <class T, class F>
+DDS_DEVICE void for_batch(const T* k, int64_t begin, int64_t end, F f) {
+    T batch[kAhead];
+    const int64_t first = begin + lane();
+    DDS_UNROLL
+    for (int a = 0; a < kAhead; ++a)
+        if (first + 32 * a < end) batch[a] = k[first + 32 * a];
+    DDS_UNROLL
+    for (int a = 0; a < kAhead; ++a)
+        if (first + 32 * a < end) f(first + 32 * a, batch[a]);
+}
+
+// The same for all entries, by the grid, and for a row of n, by a warp.
+template <class T, class F>
+DDS_DEVICE void for_entries(const T* k, int64_t count, Crew& crew, F f) {
+    crew.warps((count + kBatch - 1) / kBatch, [&](int64_t unit) { for_batch(k, unit * kBatch, count, f); });
+}
+template <class T, class F>
+DDS_DEVICE void for_row(const T* k, int64_t n, F f) {
+    for (int64_t begin = 0; begin < n; begin += kBatch) for_batch(k, begin, n, f);
+}
+
 // Rank of the lower of the two middle ones among all n^2 entries, a zero diagonal included; as if a condensed matrix's
 // entries stood there twice.
 DDS_DEVICE unsigned long long middle(const Model& m) {
@@ -38,8 +63,8 @@ DDS_DEVICE unsigned long long middle(const Model& m) {
 template <class T>
 DDS_DEVICE void choose_digit(const Launch& b, const Model& m, int digit, unsigned long long& prefix,
                              unsigned long long& below) {
-    auto* sums = reinterpret_cast<unsigned long long*>(shared_memory());  // (threads), then prefix and below
-    const unsigned* histogram = m.histogram + digit * kBins;
+    auto* chosen = reinterpret_cast<unsigned long long*>(shared_memory()) + 32;  // beyond what sum_before uses
+    const unsigned long long* histogram = m.histogram + digit * kBins;
     const int each = kBins / static_cast<int>(blockDim.x), first = static_cast<int>(threadIdx.x) * each;
     const unsigned long long times = b.condensed ? 2 : 1;
     const unsigned long long zeros = b.condensed ? static_cast<unsigned long long>(m.sets[0].rows) : 0;
@@ -49,27 +74,23 @@ DDS_DEVICE void choose_digit(const Launch& b, const Model& m, int digit, unsigne
     };
     unsigned long long mine = 0;
     for (int bin = first; bin < first + each; ++bin) mine += count(bin);
-    __syncthreads();
-    sums[threadIdx.x] = mine;
-    __syncthreads();
-    unsigned long long sum = m.findings->below[digit];
-    for (unsigned t = 0; t < threadIdx.x; ++t) sum += sums[t];
+    unsigned long long sum = m.findings->below[digit] + sum_before(mine);
     for (int bin = first; bin < first + each; ++bin) {
         const unsigned long long of_bin = count(bin);
         if (sum <= middle(m) && middle(m) < sum + of_bin) {
-            sums[blockDim.x] = before | static_cast<unsigned long long>(bin) << digit_shift<T>(digit);
-            sums[blockDim.x + 1] = sum;
+            chosen[0] = before | static_cast<unsigned long long>(bin) << digit_shift<T>(digit);
+            chosen[1] = sum;
         }
         sum += of_bin;
     }
     __syncthreads();
-    prefix = sums[blockDim.x];
-    below = sums[blockDim.x + 1];
+    prefix = chosen[0];
+    below = chosen[1];
 }
 
 // Counts the values of one digit among the entries that begin as the median does.
 template <class T>
-DDS_DEVICE void median_digit(const Launch& b, const Model& m, int digit) {
+DDS_DEVICE void median_digit(const Launch& b, const Model& m, int digit, Crew& crew) {
     unsigned long long prefix = 0, below = 0;
     if (digit > 0) choose_digit<T>(b, m, digit - 1, prefix, below);
     if (blockIdx.x == 0 && threadIdx.x == 0) {
@@ -82,26 +103,26 @@ DDS_DEVICE void median_digit(const Launch& b, const Model& m, int digit) {
     __syncthreads();
     const T* k = static_cast<const T*>(m.out[b.raw_output]);
     const int shift = digit_shift<T>(digit), above = digit > 0 ? digit_shift<T>(digit - 1) : 63;
-    for_threads(entries(b, m), [&](int64_t e) {
-        const unsigned long long key = order_key(k[e]);
+    for_entries(k, entries(b, m), crew, [&](int64_t, T entry) {
+        const unsigned long long key = order_key(entry);
         if (key >> above == prefix >> above) atomicAdd(counts + (key >> shift & (kBins - 1)), 1u);
     });
     __syncthreads();
     for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += static_cast<int>(blockDim.x))
-        if (counts[bin] > 0) atomicAdd(m.histogram + digit * kBins + bin, counts[bin]);
+        if (counts[bin] > 0) atomicAdd(m.histogram + digit * kBins + bin, static_cast<unsigned long long>(counts[bin]));
     __syncthreads();
 }
 
 // How many entries are not above the lower middle one, and the smallest that is.
 template <class T>
-DDS_DEVICE void median_next(const Launch& b, const Model& m) {
+DDS_DEVICE void median_next(const Launch& b, const Model& m, Crew& crew) {
     unsigned long long lower = 0, below = 0;
     choose_digit<T>(b, m, b.digits - 1, lower, below);
     if (blockIdx.x == 0 && threadIdx.x == 0) m.findings->prefix[b.digits] = lower;
     const T* k = static_cast<const T*>(m.out[b.raw_output]);
     unsigned long long not_above = 0, next = 0;
-    for_threads(entries(b, m), [&](int64_t e) {
-        const unsigned long long key = order_key(k[e]);
+    for_entries(k, entries(b, m), crew, [&](int64_t, T entry) {
+        const unsigned long long key = order_key(entry);
         if (key <= lower) ++not_above;
         else if (~key > next) next = ~key;
     });
@@ -111,7 +132,7 @@ DDS_DEVICE void median_next(const Launch& b, const Model& m) {
 
 // The metric's finish where it had to wait for the median.
 template <class Step, class T>
-DDS_DEVICE void finish_raw(const Launch& b, const Model& m) {
+DDS_DEVICE void finish_raw(const Launch& b, const Model& m, Crew& crew) {
     const Findings& found = *m.findings;
     const auto n = static_cast<unsigned long long>(m.sets[0].rows);
     const unsigned long long not_above = b.condensed ? 2 * found.not_above + n : found.not_above, upper = n * n / 2;
@@ -124,9 +145,10 @@ DDS_DEVICE void finish_raw(const Launch& b, const Model& m) {
     for (int o = 0; o < b.output_count; ++o) {
         if (!b.raw[o]) continue;
         T* k = static_cast<T*>(m.out[o]);
-        with_metric<Step>(b.metric[o], [&](auto metric) {
+        with_metric_of<Step>(b.metric[o], [&](auto metric) {
             Pair<Number<T>> of{Number<T>(static_cast<T>(gamma)), Number<T>(1), Number<T>(1)};
-            for_threads(entries(b, m), [&](int64_t e) { k[e] = decltype(metric)::finish(Number<T>(k[e]), of).v; });
+            for_entries(k, entries(b, m), crew,
+                        [&](int64_t e, T sum) { k[e] = decltype(metric)::finish(Number<T>(sum), of).v; });
         });
     }
 }
@@ -134,18 +156,19 @@ DDS_DEVICE void finish_raw(const Launch& b, const Model& m) {
 // Row sums of a result that is to be centred, each by a warp, and whether any entry differs from the others: what a centring
 // takes away entirely leaves exactly zero, not the rounding errors of sums.
 template <class T>
-DDS_DEVICE void row_sums(const Launch& b, const Model& m, int output) {
+DDS_DEVICE void row_sums(const Launch& b, const Model& m, int output, Crew& crew) {
     const bool unbiased = b.centering[output] == Centering::unbiased;
     const T* k = static_cast<const T*>(m.out[output]);
     const int64_t n = m.sets[0].rows;
-    for_warps(n, [&](int64_t i) {
+    crew.warps(n, [&](int64_t i) {
         double sum = 0;
         bool differs = false;
-        for (int64_t j = lane(); j < n; j += 32) {
-            if (unbiased && i == j) continue;
-            sum += static_cast<double>(k[i * n + j]);
-            differs |= k[i * n + j] != k[n - 1];
-        }
+        const T one = k[n - 1];
+        for_row(k + i * n, n, [&](int64_t j, T entry) {
+            if (unbiased && i == j) return;
+            sum += static_cast<double>(entry);
+            differs |= entry != one;
+        });
         sum = warp_sum(sum);
         if (lane() == 0) m.row_sum[output][i] = sum;
         if (differs) m.findings->differs[output] = 1;
@@ -156,7 +179,7 @@ DDS_DEVICE void row_sums(const Launch& b, const Model& m, int output) {
 //   double:   shift_i = row mean_i - mean / 2
 //   unbiased: shift_i = r_i / (n - 2) - T / (2 (n - 1)(n - 2)), the diagonal 0     (Szekely & Rizzo 2014)
 template <class T>
-DDS_DEVICE void center(const Launch& b, const Model& m, int output) {
+DDS_DEVICE void center(const Launch& b, const Model& m, int output, Crew& crew) {
     const bool unbiased = b.centering[output] == Centering::unbiased;
     T* k = static_cast<T*>(m.out[output]);
     const int64_t n = m.sets[0].rows;
@@ -168,21 +191,20 @@ DDS_DEVICE void center(const Launch& b, const Model& m, int output) {
     const double rows = unbiased ? count - 2 : count;
     const double half = unbiased ? total / (2 * (count - 1) * (count - 2)) : total / (2 * count * count);
     const bool differs = m.findings->differs[output] != 0;
-    for_warps(n, [&](int64_t i) {
+    crew.warps(n, [&](int64_t i) {
         const double shift = sums[i] / rows - half;
-        for (int64_t j = lane(); j < n; j += 32) {
-            const T x = k[i * n + j];
+        for_row(k + i * n, n, [&](int64_t j, T entry) {
             // the two shifts are added first: in this order the result for (i, j) and (j, i) is the same number
-            const T centered = static_cast<T>(static_cast<double>(x) - (shift + (sums[j] / rows - half)));
+            const T centered = static_cast<T>(static_cast<double>(entry) - (shift + (sums[j] / rows - half)));
             k[i * n + j] = !differs || (unbiased && i == j) ? T(0) : centered;
-        }
+        });
     });
 }
 
 // Marks the images that hold NaN or infinity, where a sum was not finite.
-DDS_DEVICE void scan(const Launch& b, const Model& m, int set) {
+DDS_DEVICE void scan(const Launch& b, const Model& m, int set, Crew& crew) {
     if (!m.findings->suspicious) return;
-    for_warps(m.sets[set].rows, [&](int64_t row) {
+    crew.warps(m.sets[set].rows, [&](int64_t row) {
         bool found = false;
         for (int64_t col = lane(); col < m.d; col += 32) found |= !is_finite(load<double>(b.dtype, m.sets[set], row, col));
         if (__any_sync(kWarp, found) && lane() == 0) m.nonfinite[set][row] = 1;

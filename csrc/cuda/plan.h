@@ -1,5 +1,5 @@
-// What a launch is told: the models of a launch, how their work is cut into items and shared out among the blocks, and where
-// temporary results stand. Plain data, made on the host (plan.cpp), read by the kernels.
+// What a launch is told: its models, how their work is cut into items and shared out among the blocks, and where temporary
+// results stand. Plain data, made on the host (planning.cpp), read by the kernels.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@
 
 namespace dds::cuda {
 
-constexpr int kMaxModels = 32;   // of a launch
-constexpr int kMaxOutputs = 4;   // matrices made of the same sums
-constexpr int kSlab = 16;        // features of a step of the main loop
-constexpr int kMostSlabs = 128;  // slabs summed in registers: one float32 sum over more than 2048 features would lose places
-constexpr int kRecordsOfBlock = 3;
+constexpr int kMaxModels = 32;  // of a launch
+constexpr int kMaxOutputs = 4;  // matrices made of the same sums
+constexpr int kSlab = 16;       // features of a step of the main loop
+constexpr int kMostSlabs = 8;   // of one float32 sum: 128 equal addends, which all round alike, are off by 3.8e-6 at worst
+constexpr int kRecordsOfBlock = 2;
 constexpr int kSegment = 4096;  // features of a unit of the pass over the rows
 constexpr int kBins = 2048;     // of a digit of the selection of the median
 constexpr int kDigitBits = 11;
@@ -86,7 +86,7 @@ struct Model {
     double *row_mean[2], *row_scale[2];         // (rows): of centered_unit metrics; of unit ones only the scale, 1 / |z|
     double* row_size[2];                        // (rows): |z|_1 under L1, else |z|^2
     double* row_sum[kMaxOutputs];               // (n): of the result, for a centring
-    unsigned* histogram;                        // (digits, kBins), zeros: of the selection of the median
+    unsigned long long* histogram;              // (digits, kBins), zeros: of the selection of the median
     unsigned char *nonfinite[2], *constant[2];  // (rows)
     Findings* findings;
 
@@ -110,8 +110,8 @@ struct Launch {
     int64_t channels, groups;  // groups of channels
     bool channels_last;
 
-    int64_t cost;   // of all items
-    void* records;  // (blocks, 3, sums, threads) sums of items that a block forms part of
+    int64_t cost;   // of all items; 0 where a matrix that is there already is only centred
+    void* records;  // (blocks, 2, sums, threads) sums of items that a block forms part of
     unsigned* barrier;
     int digits;      // of the selection of the median
     int raw_output;  // the first whose gamma the median decides, or -1
@@ -122,12 +122,13 @@ enum Phase : int {
     kStatistics,  // of columns, or of groups of channels
     kChannels,    // statistics of columns -> of channels
     kRowPass,     // statistics of rows, by segments
-    kRowFold,
+    kRowFold,     // where rows have several
     kTiles,
-    kJoin,    // items that several blocks formed parts of
-    kMedian,  // a digit each
+    kJoin,          // of items that several blocks formed parts of, the sum of these ...
+    kFinishJoined,  // ... and the results
+    kMedian,        // a digit each
     kMedianNext = kMedian + kMostDigits,
-    kFinish,  // what had to wait for the median
+    kFinishRaw,  // what had to wait for the median
     kRowSums,
     kCenter,
     kScan,  // for NaN and infinity among the features, where a sum was not finite
@@ -136,14 +137,16 @@ enum Phase : int {
 
 // Whether a launch has work in a phase. Phases without work are left out, with their barriers.
 DDS_ANYWHERE inline bool active(const Launch& b, int phase) {
-    bool centered = false;
+    bool centered = false, folded = false;
     for (int o = 0; o < b.output_count; ++o) centered |= b.centering[o] != Centering::none;
+    for (int i = 0; i < b.model_count; ++i) folded |= b.models[i].d > kSegment;
     if (phase == kStatistics) return b.columns || b.groups > 0;
     if (phase == kChannels) return b.by_channel;
-    if (phase == kRowPass || phase == kRowFold) return b.row_pass;
-    if (phase == kTiles || phase == kJoin) return true;
+    if (phase == kRowPass) return b.row_pass;
+    if (phase == kRowFold) return b.row_pass && folded;
+    if (phase == kTiles || phase == kJoin || phase == kFinishJoined) return b.cost > 0;
     if (phase >= kMedian && phase < kMedianNext) return b.raw_output >= 0 && phase - kMedian < b.digits;
-    if (phase == kMedianNext || phase == kFinish) return b.raw_output >= 0;
+    if (phase == kMedianNext || phase == kFinishRaw) return b.raw_output >= 0;
     if (phase == kRowSums || phase == kCenter) return centered;
     return phase == kScan && b.check;
 }

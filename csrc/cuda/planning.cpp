@@ -172,7 +172,8 @@ void place(Plan& plan, void* workspace) {
     }
     plan.reported = arena.bytes();
     b.barrier = arena.take<unsigned>(1);
-    for (int64_t i = 0; i < models && b.raw_output >= 0; ++i) b.models[i].histogram = arena.take<unsigned>(b.digits * kBins);
+    for (int64_t i = 0; i < models && b.raw_output >= 0; ++i)
+        b.models[i].histogram = arena.take<unsigned long long>(b.digits * kBins);
     plan.zeroed = arena.bytes();
     const int number = plan.shape == ShapeKind::wide ? 8 : 4;
     for (int64_t i = 0; i < models; ++i) {
@@ -188,7 +189,7 @@ void place(Plan& plan, void* workspace) {
                 m.group_mean[set] = arena.take<double>(rows * b.groups);
                 m.group_scale[set] = arena.take<double>(rows * b.groups);
             }
-            if (b.row_pass) m.row_parts[set] = arena.take<double>(rows * up(m.d, int64_t{kSegment}) * 2);
+            if (b.row_pass && m.d > kSegment) m.row_parts[set] = arena.take<double>(rows * up(m.d, int64_t{kSegment}) * 2);
             if (b.centered_rows) m.row_mean[set] = arena.take<double>(rows);
             if (b.centered_rows || b.unit_rows) m.row_scale[set] = arena.take<double>(rows);
             if (b.row_pass && !b.centered_rows) m.row_size[set] = arena.take<double>(rows);
@@ -196,7 +197,7 @@ void place(Plan& plan, void* workspace) {
         for (int o = 0; o < b.output_count; ++o)
             if (b.centering[o] != Centering::none) m.row_sum[o] = arena.take<double>(m.sets[0].rows);
     }
-    b.records = arena.take<char>(plan.blocks * int64_t{kRecordsOfBlock} * geometry(plan.shape).record);
+    if (b.cost > 0) b.records = arena.take<char>(plan.blocks * int64_t{kRecordsOfBlock} * geometry(plan.shape).record);
     plan.bytes = arena.bytes();
 }
 
@@ -222,6 +223,30 @@ std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)
         plan.blocks = static_cast<int>(std::min<int64_t>(blocks[static_cast<int>(plan.shape)], plan.launch.cost));
         place(plan, nullptr);
     }
+    return plans;
+}
+
+std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode,
+                                 const int (&blocks)[kShapes]) {
+    const int64_t bytes = dtype == Dtype::f64 ? 8 : 4;
+    std::vector<Plan> plans;
+    for (int64_t i = 0; i < count; ++i) {
+        if (i % kMaxModels == 0) {
+            Plan& plan = plans.emplace_back();
+            plan.launch.output_count = 1;
+            plan.launch.centering[0] = mode;
+            plan.launch.set_count = 1;
+            plan.launch.raw_output = -1;
+            plan.step = static_cast<int>(StepKind::dot);  // none is taken
+            plan.shape = dtype == Dtype::f64 ? ShapeKind::wide : ShapeKind::pair;
+            plan.blocks = blocks[static_cast<int>(plan.shape)];
+        }
+        Launch& b = plans.back().launch;
+        Model& m = b.models[b.model_count++];
+        m.sets[0].rows = n;
+        m.out[0] = static_cast<char*>(k) + i * n * n * bytes;
+    }
+    for (Plan& plan : plans) place(plan, nullptr);
     return plans;
 }
 

@@ -12,7 +12,7 @@ constexpr int kShapes = 3;
 
 // A launch, what it needs, and what it makes.
 struct Plan {
-    Launch launch;
+    Launch launch{};
     int step;  // a StepKind
     ShapeKind shape;
     int blocks;
@@ -29,6 +29,10 @@ struct Plan {
 // The launches that compute `params`, those that have enough in common together. `blocks`: resident on the device, by
 // ShapeKind. A default gamma between two sets must have been decided.
 std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)[kShapes]);
+
+// The launches that centre `count` (n, n) matrices, f32 or f64, which stand one after another from k on, in place.
+std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode,
+                                 const int (&blocks)[kShapes]);
 
 // Tells the launch where its temporary results stand.
 void place(Plan& plan, void* workspace);

@@ -1,18 +1,12 @@
-// The statistics of a normalisation, and those of the rows. In float64, as differences from one value of the sample itself:
-// then the cancellation in E[t^2] - E[t]^2 costs no more than a factor n of float64's precision whatever the offset, and a
-// constant sample gives exactly zero.
+// The statistics of a normalisation, and those of the rows, in float64.
 #pragma once
 
 #include "cuda/block.h"
 #include "cuda/load.h"
 #include "norms/registry.h"
+#include "norms/variance.h"
 
 namespace dds::cuda {
-
-DDS_DEVICE double variance_of(double sum, double squares, double n) {
-    const double v = squares / n - (sum / n) * (sum / n);
-    return squares > 0 && v > 0 ? v : 0;
-}
 
 DDS_DEVICE double norm_scale(int index, double variance) {
     int i = 0;
@@ -34,23 +28,24 @@ DDS_DEVICE void write_column(const Model& m, int64_t col, double mean, double sc
     to[2 * column_stride(m)] = static_cast<T>((static_cast<double>(rounded) - mean) * scale);
 }
 
-// Mean and scale of every column over x's images: 128 columns at a time by a block, each row of them by a warp.
+// Mean and scale of every column over x's images: 64 columns at a time by a block, two rows of them by a warp.
 template <class T>
-DDS_DEVICE void column_statistics(const Launch& b, const Model& m) {
-    constexpr int kColumns = 128, kAhead = 4;
+DDS_DEVICE void column_statistics(const Launch& b, const Model& m, Crew& crew) {
+    constexpr int kColumns = 64, kQuads = kColumns / 4, kAhead = 4;
     const Set& x = m.sets[0];
-    for_blocks((m.d + kColumns - 1) / kColumns, [&](int64_t unit) {
-        const int64_t col = unit * kColumns + lane() * 4;
+    const int quad = lane() % kQuads, at_once = warps() * 32 / kQuads, mine = static_cast<int>(threadIdx.x) / kQuads;
+    crew.blocks((m.d + kColumns - 1) / kColumns, [&](int64_t unit) {
+        const int64_t col = unit * kColumns + quad * 4;
         double shift[4], sum[4] = {}, squares[4] = {};
         for (int c = 0; c < 4; ++c) shift[c] = col + c < m.d ? load<double>(b.dtype, x, 0, col + c) : 0;
-        for (int64_t row = warp(); row < x.rows; row += kAhead * warps()) {
+        for (int64_t row = mine; row < x.rows; row += kAhead * at_once) {
             Raw<T> raw[kAhead];
             DDS_UNROLL
             for (int r = 0; r < kAhead; ++r)
-                if (row + r * warps() < x.rows && col < m.d) raw[r] = load_quad<T>(b.dtype, x, m.d, row + r * warps(), col);
+                if (row + r * at_once < x.rows && col < m.d) raw[r] = load_quad<T>(b.dtype, x, m.d, row + r * at_once, col);
             DDS_UNROLL
             for (int r = 0; r < kAhead; ++r) {
-                if (row + r * warps() >= x.rows || col >= m.d) continue;
+                if (row + r * at_once >= x.rows || col >= m.d) continue;
                 T values[4];
                 convert(b.dtype, raw[r], values);
                 DDS_UNROLL
@@ -61,19 +56,19 @@ DDS_DEVICE void column_statistics(const Launch& b, const Model& m) {
                 }
             }
         }
-        auto* parts = reinterpret_cast<double*>(shared_memory());  // (2, warps, kColumns)
+        auto* parts = reinterpret_cast<double*>(shared_memory());  // (2, at_once, kColumns)
         __syncthreads();                                           // the parts of the columns before have been read
         for (int c = 0; c < 4; ++c) {
-            parts[warp() * kColumns + lane() * 4 + c] = sum[c];
-            parts[(warps() + warp()) * kColumns + lane() * 4 + c] = squares[c];
+            parts[mine * kColumns + quad * 4 + c] = sum[c];
+            parts[(at_once + mine) * kColumns + quad * 4 + c] = squares[c];
         }
         __syncthreads();
         const int c = static_cast<int>(threadIdx.x);
         if (c >= kColumns || unit * kColumns + c >= m.d) return;
         double total = 0, total_squares = 0;
-        for (int w = 0; w < warps(); ++w) {
-            total += parts[w * kColumns + c];
-            total_squares += parts[(warps() + w) * kColumns + c];
+        for (int p = 0; p < at_once; ++p) {
+            total += parts[p * kColumns + c];
+            total_squares += parts[(at_once + p) * kColumns + c];
         }
         const auto n = static_cast<double>(x.rows);
         const double first = load<double>(b.dtype, x, 0, unit * kColumns + c);
@@ -84,9 +79,9 @@ DDS_DEVICE void column_statistics(const Launch& b, const Model& m) {
 
 // Column means and variances -> those of their channels, each by a block.
 template <class T>
-DDS_DEVICE void channel_statistics(const Launch& b, const Model& m) {
+DDS_DEVICE void channel_statistics(const Launch& b, const Model& m, Crew& crew) {
     const int64_t space = m.d / b.channels, step = b.channels_last ? b.channels : 1;
-    for_blocks(b.channels, [&](int64_t channel) {
+    crew.blocks(b.channels, [&](int64_t channel) {
         const int64_t first = b.channels_last ? channel : channel * space;
         double mean = 0, variance = 0;
         for (int64_t s = threadIdx.x; s < space; s += blockDim.x) mean += m.column_mean[first + s * step];
@@ -101,10 +96,10 @@ DDS_DEVICE void channel_statistics(const Launch& b, const Model& m) {
 }
 
 // Mean and scale of every group of channels of every image, each by a warp.
-DDS_DEVICE void group_statistics(const Launch& b, const Model& m, int set) {
+DDS_DEVICE void group_statistics(const Launch& b, const Model& m, int set, Crew& crew) {
     const Set& x = m.sets[set];
     const int64_t count = m.d / b.groups, per = b.channels_last ? b.channels / b.groups : count;
-    for_warps(x.rows * b.groups, [&](int64_t unit) {
+    crew.warps(x.rows * b.groups, [&](int64_t unit) {
         const int64_t row = unit / b.groups, g = unit % b.groups;
         auto value = [&](int64_t e) {
             const int64_t col = b.channels_last ? e / per * b.channels + g * per + e % per : g * per + e;
@@ -128,61 +123,102 @@ DDS_DEVICE void group_statistics(const Launch& b, const Model& m, int set) {
 
 DDS_DEVICE int64_t segments(const Model& m) { return (m.d + kSegment - 1) / kSegment; }
 
-// Sums over the segments of every row, each by a warp: of z - z_0 and its square where rows are centred, else of |z| under
-// L1 and of z^2.
-DDS_DEVICE void row_parts(const Launch& b, const Model& m, int set, bool l1) {
-    const Set& x = m.sets[set];
-    for_warps(x.rows * segments(m), [&](int64_t unit) {
-        const int64_t row = unit / segments(m), begin = unit % segments(m) * kSegment;
-        const int64_t end = begin + kSegment < m.d ? begin + kSegment : m.d;
-        auto value = [&](int64_t col) { return normalized(b, m, set, row, col, load<double>(b.dtype, x, row, col)); };
-        const double shift = b.centered_rows ? value(0) : 0;
-        double sum = 0, squares = 0;
-        for (int64_t col = begin + lane(); col < end; col += 32) {
-            const double t = value(col) - shift;
-            sum += l1 ? ::fabs(t) : t;
-            squares += t * t;
-        }
-        sum = warp_sum(sum);
-        squares = warp_sum(squares);
-        if (lane() != 0) return;
-        m.row_parts[set][2 * unit] = sum;
-        m.row_parts[set][2 * unit + 1] = squares;
-    });
-}
-
 // Whether float32 can represent sums of squares of this size; 0 is a row of zeros.
 template <class T>
 DDS_DEVICE bool within_range(double squares) {
     return squares == 0 || (sizeof(T) == 8 ? squares > 1e-280 && squares < 1e300 : squares > 1e-20 && squares < 1e30);
 }
 
+// What the sums over a whole row say about it.
 template <class T>
-DDS_DEVICE void fold_rows(const Launch& b, const Model& m, int set, bool l1) {
+DDS_DEVICE void fold_row(const Launch& b, const Model& m, int set, bool l1, int64_t row, double sum, double squares) {
+    if (b.centered_rows) {
+        const auto n = static_cast<double>(m.d);
+        const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, m.sets[set], row, 0));
+        const double norm = ::sqrt(n * variance_of(sum, squares, n));
+        const double mean = first + sum / n;
+        m.row_mean[set][row] = mean;
+        m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
+        // a normalised row of equal numbers differs by their rounding
+        const bool normalized = b.columns || b.groups > 0;
+        if (m.constant[set]) m.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * ::sqrt(n) * ::fabs(mean));
+        if (!is_finite(norm)) m.findings->out_of_range = 1;
+    } else {
+        m.row_size[set][row] = l1 ? sum : squares;
+        if (b.unit_rows) m.row_scale[set][row] = squares > 0 ? 1 / ::sqrt(squares) : 0;
+        if (!l1 && (sizeof(T) == 4 || b.unit_rows) && !within_range<T>(squares)) m.findings->out_of_range = 1;
+    }
+}
+
+// Sums over every row, or over each of its segments where it has several: of z - z_0 and its square where rows are centred,
+// else of |z| under L1 and of z^2. A warp takes four rows, which use the same statistics of columns.
+template <class T>
+DDS_DEVICE void row_parts(const Launch& b, const Model& m, int set, bool l1, Crew& crew) {
+    constexpr int kRows = 4;
     const Set& x = m.sets[set];
-    for_threads(x.rows, [&](int64_t row) {
+    crew.warps((x.rows + kRows - 1) / kRows * segments(m), [&](int64_t unit) {
+        const int64_t first = unit / segments(m) * kRows, begin = unit % segments(m) * kSegment;
+        const int64_t end = begin + kSegment < m.d ? begin + kSegment : m.d;
+        double shift[kRows] = {}, sum[kRows] = {}, squares[kRows] = {};
+        for (int r = 0; r < kRows && b.centered_rows && first + r < x.rows; ++r)
+            shift[r] = normalized(b, m, set, first + r, 0, load<double>(b.dtype, x, first + r, 0));
+        auto add = [&](int r, double z) {
+            const double t = z - shift[r];
+            sum[r] += l1 ? ::fabs(t) : t;
+            squares[r] += t * t;
+        };
+        if (b.groups > 0) {  // singly, for their statistics take divisions to find
+            for (int64_t col = begin + lane(); col < end; col += 32) {
+                DDS_UNROLL
+                for (int r = 0; r < kRows; ++r) {
+                    if (first + r >= x.rows) continue;
+                    add(r, normalized(b, m, set, first + r, col, load<double>(b.dtype, x, first + r, col)));
+                }
+            }
+        } else {
+            for (int64_t col = begin + lane() * 4; col < end; col += 128) {
+                Raw<T> raw[kRows] = {};
+                DDS_UNROLL
+                for (int r = 0; r < kRows; ++r)
+                    if (first + r < x.rows) raw[r] = load_quad<T>(b.dtype, x, m.d, first + r, col);
+                T values[kRows][4];
+                DDS_UNROLL
+                for (int r = 0; r < kRows; ++r) convert(b.dtype, raw[r], values[r]);
+                DDS_UNROLL
+                for (int c = 0; c < 4; ++c) {
+                    if (col + c >= end) continue;
+                    const double mean = b.columns ? m.column_mean[col + c] : 0;
+                    const double scale = b.columns ? m.column_scale[col + c] : 1;
+                    DDS_UNROLL
+                    for (int r = 0; r < kRows; ++r)
+                        if (first + r < x.rows) add(r, (static_cast<double>(values[r][c]) - mean) * scale);
+                }
+            }
+        }
+        DDS_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+            const double of_row = warp_sum(sum[r]), of_squares = warp_sum(squares[r]);
+            if (lane() != 0 || first + r >= x.rows) continue;
+            if (segments(m) == 1) {
+                fold_row<T>(b, m, set, l1, first + r, of_row, of_squares);
+            } else {
+                double* to = m.row_parts[set] + 2 * ((first + r) * segments(m) + unit % segments(m));
+                to[0] = of_row;
+                to[1] = of_squares;
+            }
+        }
+    });
+}
+
+template <class T>
+DDS_DEVICE void fold_rows(const Launch& b, const Model& m, int set, bool l1, Crew& crew) {
+    crew.threads(segments(m) == 1 ? 0 : m.sets[set].rows, [&](int64_t row) {
         double sum = 0, squares = 0;
         for (int64_t s = 0; s < segments(m); ++s) {
             sum += m.row_parts[set][2 * (row * segments(m) + s)];
             squares += m.row_parts[set][2 * (row * segments(m) + s) + 1];
         }
-        if (b.centered_rows) {
-            const auto n = static_cast<double>(m.d);
-            const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, x, row, 0));
-            const double norm = ::sqrt(n * variance_of(sum, squares, n));
-            const double mean = first + sum / n;
-            m.row_mean[set][row] = mean;
-            m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
-            // a normalised row of equal numbers differs by their rounding
-            const bool normalized = b.columns || b.groups > 0;
-            if (m.constant[set])
-                m.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * ::sqrt(n) * ::fabs(mean));
-            if (!is_finite(norm)) m.findings->out_of_range = 1;
-        } else {
-            m.row_size[set][row] = l1 ? sum : squares;
-            if (b.unit_rows) m.row_scale[set][row] = squares > 0 ? 1 / ::sqrt(squares) : 0;
-            if (!l1 && (sizeof(T) == 4 || b.unit_rows) && !within_range<T>(squares)) m.findings->out_of_range = 1;
-        }
+        fold_row<T>(b, m, set, l1, row, sum, squares);
     });
 }
 

@@ -9,8 +9,7 @@ namespace dds::cuda {
 
 // A place in the work of all models laid end to end.
 struct Position {
-    int model;
-    int64_t item, slab;
+    int model, item, slab;
 };
 
 DDS_DEVICE bool operator<(const Position& a, const Position& b) {
@@ -28,7 +27,8 @@ DDS_DEVICE Position at_cost(const Launch& b, int64_t cost) {
     const bool own = left >= cross;
     if (own) left -= cross;
     const int64_t of_slab = own ? m.own_cost : m.cross_cost, of_item = of_slab * m.slabs;
-    Position p{model, (own ? m.cross_items : 0) + left / of_item, (left % of_item + of_slab - 1) / of_slab};
+    Position p{model, static_cast<int>((own ? m.cross_items : 0) + left / of_item),
+               static_cast<int>((left % of_item + of_slab - 1) / of_slab)};
     if (p.slab == m.slabs) {
         p.slab = 0;
         ++p.item;
@@ -50,7 +50,7 @@ struct Item {
     int micro_i, micro_j;
     bool busy;  // this thread has pairs
 
-    DDS_DEVICE Item(const Launch& b, const Model& m, int64_t item) {
+    DDS_DEVICE Item(const Launch& b, const Model& m, int item) {
         set_j = b.set_count - 1;
         int64_t gi, gj;
         own = b.set_count == 1 && item >= m.cross_items;
@@ -118,24 +118,24 @@ struct Stage {
     }
 
     // Asks for a slab.
-    static DDS_DEVICE void load(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab) {
+    static DDS_DEVICE void load(const Launch& b, const Model& m, const Item<Shape>& item, int slab) {
         DDS_UNROLL
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
-            const int64_t col = slab * kSlab + s.col;
+            const int64_t col = int64_t{slab} * kSlab + s.col;
             if (wanted(item, s) && col < m.d)
-                copy_quad(b.dtype, m.sets[s.panel ? item.set_j : 0], m.d, (s.panel ? item.j0 : item.i0) + s.row, col,
-                          raw(q));
+                copy_quad(b.dtype, m.sets[set_of(item, s)], m.d, image_of(item, s), col, raw(q));
         }
         commit_copies();
     }
 
     // Features become rows of the panels, so that a thread finds its images' values side by side.
-    static DDS_DEVICE void store(const Launch& b, const Model& m, const Item<Shape>& item, int64_t slab, T* shared) {
-        const int64_t first = slab * kSlab + source(0).col;  // the same for all quads of a thread
+    static DDS_DEVICE void store(const Launch& b, const Model& m, const Item<Shape>& item, int slab, T* shared) {
+        const int64_t first = int64_t{slab} * kSlab + source(0).col;  // the same for all quads of a thread
+        wait_copies<0>();
+        if (b.stages == Stages::several) return store_singly(b, m, item, first, shared);
         ColumnQuad<T> columns;
         if (b.stages == Stages::columns && first < m.d) load_columns(m, first, columns);
-        wait_copies<0>();
         DDS_UNROLL
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
@@ -143,9 +143,9 @@ struct Stage {
             T z[4] = {};
             if (first < m.d) {
                 convert(b.dtype, *raw(q), z);
-                normalize_quad(b, m, s.panel ? item.set_j : 0, (s.panel ? item.j0 : item.i0) + s.row, first, columns, z);
+                normalize_quad(b, m, set_of(item, s), image_of(item, s), first, columns, z);
             }
-            T* to = shared + (s.panel * kSlab + s.col) * Shape::stride + place(s.row);
+            T* to = shared + place_of(s);
             DDS_UNROLL
             for (int c = 0; c < 4; ++c) to[c * Shape::stride] = z[c];
         }
@@ -159,6 +159,29 @@ struct Stage {
     }
 
 private:
+    // The stages of several normalisations take divisions and float64: they stand in the code once, and take no registers
+    // from the main loop.
+    static DDS_DEVICE void store_singly(const Launch& b, const Model& m, const Item<Shape>& item, int64_t first, T* shared) {
+        DDS_UNROLL_BY(1)
+        for (int e = 0; e < 4 * Shape::stage_quads; ++e) {
+            const Source s = source(e / 4);
+            const int64_t col = first + e % 4;
+            if (!wanted(item, s)) continue;
+            double z = 0;
+            if (col < m.d)
+                z = normalized_by_all(b, m, set_of(item, s), image_of(item, s), col,
+                                      cuda::load<double>(b.dtype, raw(e / 4), e % 4));
+            shared[place_of(s) + e % 4 * Shape::stride] = static_cast<T>(z);
+        }
+    }
+
+    static DDS_DEVICE int set_of(const Item<Shape>& item, const Source& s) { return s.panel ? item.set_j : 0; }
+    static DDS_DEVICE int64_t image_of(const Item<Shape>& item, const Source& s) {
+        return (s.panel ? item.j0 : item.i0) + s.row;
+    }
+    // In a panel, of its first feature.
+    static DDS_DEVICE int place_of(const Source& s) { return (s.panel * kSlab + s.col) * Shape::stride + place(s.row); }
+
     static DDS_DEVICE bool wanted(const Item<Shape>& item, const Source& s) {
         return s.panel < (item.own ? 1 : Shape::panels) && s.row < (s.panel ? item.cols : item.rows);
     }
@@ -203,9 +226,9 @@ DDS_DEVICE void add_slab(const Item<Shape>& item, const typename Shape::T* share
     }
 }
 
-// What a block keeps of items whose sums it does not finish at once: of the item that a block before has begun, of the one
-// that it does not end, and of one that is long. Sum s of thread t at [s * threads + t].
-enum Record { kHead, kTail, kLong };
+// Where a block keeps sums: of the item that a block before has begun; and of the one that it does not end, and before that,
+// in the same place, of those that are its own. Sum s of thread t at [s * threads + t].
+enum Record { kHead, kTail };
 
 template <class Shape>
 DDS_DEVICE typename Shape::T* record(const Launch& b, int64_t block, int which) {
@@ -227,18 +250,19 @@ DDS_DEVICE void keep_record(const Sums<Shape>& sums, typename Shape::T* to) {
     for (int s = 0; s < Shape::sums; ++s) to[s * Shape::threads + threadIdx.x] = sums[s / Shape::micro][s % Shape::micro].v;
 }
 
-// The sums of slabs [begin, end) of an item.
+// The sums of slabs [begin, end) of an item, into a record. What its caller keeps in mind takes no registers from the loop.
 template <class Step, class Shape>
-DDS_DEVICE void item_sums(const Launch& b, const Model& m, const Item<Shape>& item, int64_t begin, int64_t end,
-                          typename Shape::T* kept, Sums<Shape>& sums) {
+DDS_DEVICE void form_sums(const Launch& b, const Model& m, int of_model, int begin, int end, typename Shape::T* into) {
     using T = typename Shape::T;
     constexpr int buffer = Shape::panels * kSlab * Shape::stride;
     T* shared = reinterpret_cast<T*>(shared_memory());
+    const Item<Shape> item(b, m, of_model);
+    Sums<Shape> sums;
     bool any_kept = false;
     clear<Shape>(sums);
     Stage<Shape>::load(b, m, item, begin);
     __syncthreads();  // whatever shared memory held before has been read
-    for (int64_t slab = begin; slab < end; ++slab) {
+    for (int slab = begin; slab < end; ++slab) {
         T* to = shared + (slab - begin) % 2 * buffer;
         Stage<Shape>::store(b, m, item, slab, to);
         // one barrier a slab: a thread that is here has finished with the slab before, so that the next may overwrite it
@@ -246,13 +270,14 @@ DDS_DEVICE void item_sums(const Launch& b, const Model& m, const Item<Shape>& it
         if (slab + 1 < end) Stage<Shape>::load(b, m, item, slab + 1);
         if (item.busy) add_slab<Step, Shape>(item, to, sums);
         if ((slab + 1 - begin) % kMostSlabs == 0 && slab + 1 < end) {
-            if (any_kept) add_record<Shape>(kept, sums);
-            keep_record<Shape>(sums, kept);
+            if (any_kept) add_record<Shape>(into, sums);
+            keep_record<Shape>(sums, into);
             clear<Shape>(sums);
             any_kept = true;
         }
     }
-    if (any_kept) add_record<Shape>(kept, sums);
+    if (any_kept) add_record<Shape>(into, sums);
+    keep_record<Shape>(sums, into);
 }
 
 }  // namespace dds::cuda

@@ -20,3 +20,27 @@
     X(Cosine)          \
     X(Manhattan)       \
     X(Sqeuclidean)
+
+DDS_NAMESPACE_BEGIN
+
+template <class A, class B>
+constexpr bool same_type = false;  // std::is_same is a template of the standard library, which the linker would share
+template <class A>
+constexpr bool same_type<A, A> = true;
+
+template <class Step>
+constexpr bool is_l1 = same_type<Step, AbsoluteDifference>;
+template <class Step>
+constexpr bool is_dot = same_type<Step, Dot>;
+
+// Calls f(Metric()) for the metric with this index.
+template <class F>
+DDS_INLINE void with_metric(int index, F f) {
+    int i = 0;
+#define DDS_CASE(Metric) \
+    if (index == i++) return f(Metric());
+    DDS_METRICS(DDS_CASE)
+#undef DDS_CASE
+}
+
+DDS_NAMESPACE_END

@@ -1,0 +1,16 @@
+// The variance that a normalisation's scale is made of.
+#pragma once
+
+#include "metrics/common.h"
+
+DDS_NAMESPACE_BEGIN
+
+// Of n values, from the sum and the sum of squares of their differences from one value of the sample itself: then (value -
+// mean)^2 is at most n variances (Samuelson), so that the cancellation in E[t^2] - E[t]^2 costs no more than a factor n of
+// float64's precision whatever the offset, and a constant sample gives exactly zero.
+DDS_INLINE double variance_of(double sum, double squares, double n) {
+    const double v = squares / n - (sum / n) * (sum / n);
+    return squares > 0 && v > 0 ? v : 0;
+}
+
+DDS_NAMESPACE_END

@@ -1,0 +1,56 @@
+"""Ranks and Kendall's tau by torch's operators, as they are taken on a GPU, against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from dds_ext import _torch_ranks
+from dds_ext._torch_ranks import average_ranks, kendall
+
+LENGTHS = (3, 4, 31, 32, 33, 500)
+
+
+def values(kind: str, rows: int, length: int, seed: int) -> torch.Tensor:
+    generator = np.random.default_rng(seed)
+    made = {
+        "distinct": lambda: generator.standard_normal((rows, length)),
+        "ties": lambda: generator.integers(0, max(2, length // 4), (rows, length)).astype(float),
+        "two values": lambda: generator.integers(0, 2, (rows, length)).astype(float),
+        "signed zeros": lambda: generator.choice([0.0, -0.0, 1.0], (rows, length)),
+    }[kind]()
+    made[:, 0], made[:, 1] = 0, 1  # no row is constant
+    return torch.from_numpy(made)
+
+
+KINDS = ("distinct", "ties", "two values", "signed zeros")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_ranks_equal_scipy(monkeypatch: pytest.MonkeyPatch, kind: str, length: int) -> None:
+    rows = values(kind, 5, length, seed=1)
+    expected = scipy.stats.rankdata(rows.numpy(), axis=1)
+    np.testing.assert_array_equal(average_ranks(rows).numpy(), expected)
+    np.testing.assert_array_equal(
+        average_ranks(rows.float()).numpy(), scipy.stats.rankdata(rows.float().numpy(), axis=1)
+    )
+    monkeypatch.setattr(_torch_ranks, "_TEMPORARY_BYTES", 1)  # a row at a time
+    np.testing.assert_array_equal(average_ranks(rows).numpy(), expected)
+
+
+@pytest.mark.parametrize("kind_a", KINDS)
+@pytest.mark.parametrize("kind_b", KINDS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_kendall_equals_scipy(kind_a: str, kind_b: str, length: int) -> None:
+    a, b = values(kind_a, 3, length, seed=2), values(kind_b, 4, length, seed=3)
+    expected = [[scipy.stats.kendalltau(x, y).statistic for y in b.numpy()] for x in a.numpy()]
+    # integers, two roots, a product and a quotient: each within half a unit in the last place
+    np.testing.assert_allclose(kendall(a, b).numpy(), expected, rtol=1e-15, atol=1e-15)
+
+
+def test_kendall_with_itself_is_one() -> None:
+    a = values("ties", 4, 200, seed=4)
+    np.testing.assert_allclose(kendall(a, a).diagonal().numpy(), 1, rtol=1e-15)
