@@ -19,6 +19,7 @@ from dds_ext import _cuda_backend
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, isa
 from dds_ext.comparison import COMPARISONS, center, compare
 from dds_ext.measures import MEASURES, affinity, cka, dds, grid, rsa, similarity
+from dds_ext.minibatch import minibatch_cka
 from dds_ext.pairwise import (
     cosine_rdm,
     euclidean_rdm,
@@ -46,6 +47,7 @@ __all__ = [
     "info",
     "laplacian_rdm",
     "linear_rdm",
+    "minibatch_cka",
     "pearson_rdm",
     "rbf_rdm",
     "rdm",

@@ -1,0 +1,143 @@
+"""Puts drop-ins in the place of other packages' functions, counts what they serve, and takes them out again."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+PACKAGES = ("sklearn", "scipy", "rsatoolbox", "net2brain")
+"""Names of the packages that `patch` knows."""
+
+
+@dataclass
+class Calls:
+    """How often a function was called."""
+
+    served: int = 0
+    """Calls that the engine answered."""
+    passed_on: int = 0
+    """Calls that were left to the original."""
+
+
+@dataclass
+class _Package:
+    """The stand-ins of one package. They are made once, so that patches may overlap, in one thread or several."""
+
+    name: str
+    pairs: list[tuple[Callable[..., Any], Callable[..., Any]]] = field(default_factory=list)
+    """The originals and what stands in for them."""
+    names: list[str] = field(default_factory=list)
+    listeners: list[dict[str, Calls]] = field(default_factory=list)
+    """The counts of the patches in force."""
+
+    def load(self) -> None:
+        if not self.pairs:
+            drop_ins = importlib.import_module(f"dds_ext.compat._{self.name}").DROP_INS
+            self.names = [d.name for d in drop_ins]
+            self.pairs = [(d.original, d.function(self.note)) for d in drop_ins]
+
+    def note(self, name: str, served: bool) -> None:
+        with _LOCK:
+            for counts in self.listeners:
+                if served:
+                    counts[name].served += 1
+                else:
+                    counts[name].passed_on += 1
+
+    def begin(self, counts: dict[str, Calls]) -> None:
+        counts.update({name: Calls() for name in self.names})
+        self.listeners.append(counts)
+        _replace(self.name, {id(original): stand_in for original, stand_in in self.pairs})
+
+    def end(self, counts: dict[str, Calls]) -> None:
+        self.listeners = [c for c in self.listeners if c is not counts]
+        if not self.listeners:
+            _replace(self.name, {id(stand_in): original for original, stand_in in self.pairs})
+
+
+_LOCK = threading.RLock()
+_LOADED = {name: _Package(name) for name in PACKAGES}
+
+
+def _replace(package: str, by: Mapping[int, Callable[..., Any]]) -> None:
+    """Puts objects in the place of others, those of the given ids, in the package's modules and in `__main__`.
+
+    A package refers to a function by names in its modules and in tables there, such as scikit-learn's
+    PAIRWISE_KERNEL_FUNCTIONS.
+    """
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and name != package and not name.startswith(package + "."):
+            continue
+        tables = [vars(module)]
+        tables += [t for t in tables[0].values() if isinstance(t, dict) and name != "__main__"]
+        for table in tables:
+            for key, value in list(table.items()):
+                if id(value) in by:
+                    table[key] = by[id(value)]
+
+
+class patch:
+    """Puts the drop-ins of `dds_ext.compat` in the place of the functions they stand for.
+
+    Parameters
+    ----------
+    packages : which packages' functions: "sklearn", "scipy", "rsatoolbox", "net2brain".
+
+    Every reference in the package's own modules is replaced, tables of functions included, and every name in the script
+    itself (`__main__`); modules of other packages keep what they imported before. Called as a function it holds until
+    `undo`; as a context manager until the block ends::
+
+        with dds_ext.compat.patch("rsatoolbox") as counts:
+            result = rsatoolbox.inference.eval_bootstrap_pattern(models, data, method="spearman")
+        counts["rsatoolbox.inference.eval_bootstrap_pattern"].served  # 1
+
+    Undoing puts back the very objects that were there, in modules imported in between too. Patches may overlap: a
+    package is restored when the last of them ends.
+
+    Attributes
+    ----------
+    counts : mapping from the name of a function, as "rsatoolbox.rdm.compare", to its `Calls` during this patch.
+        Calls that an original makes of other replaced functions count too.
+
+    Raises
+    ------
+    ValueError : an unknown package, or none.
+    ModuleNotFoundError : the package is not installed.
+    """
+
+    def __init__(self, *packages: str) -> None:
+        if not packages:
+            raise ValueError(f"name the packages to patch: {', '.join(PACKAGES)}")
+        for package in packages:
+            if package not in _LOADED:
+                raise ValueError(f"unknown package {package!r}; choose from {', '.join(PACKAGES)}")
+        counts: dict[str, Calls] = {}
+        self._counts, self._packages = counts, [_LOADED[p] for p in dict.fromkeys(packages)]
+        self.counts: Mapping[str, Calls] = MappingProxyType(counts)
+        with _LOCK:
+            for p in self._packages:
+                p.load()
+            for p in self._packages:
+                p.begin(counts)
+
+    def undo(self) -> None:
+        """Takes the drop-ins out again; a second time it does nothing."""
+        with _LOCK:
+            for package in self._packages:
+                package.end(self._counts)
+            self._packages = []
+
+    def __enter__(self) -> Mapping[str, Calls]:
+        """The counts."""
+        return self.counts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Undoes the patch."""
+        self.undo()

@@ -1,0 +1,331 @@
+"""Drop-ins for rsatoolbox: RDMs, their comparison, bootstraps and noise ceilings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rsatoolbox.inference
+import rsatoolbox.rdm
+from rsatoolbox.data import average_dataset_by
+from rsatoolbox.inference import Result
+from rsatoolbox.model import ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted
+from rsatoolbox.rdm import RDMs, concat
+from rsatoolbox.rdm.combine import from_partials
+from rsatoolbox.rdm.compare import compare_kendall_tau_a as original_tau_a
+from rsatoolbox.util.build_rdm import _build_rdms
+from rsatoolbox.util.inference_util import input_check_model
+
+from dds_ext.compat._bootstrap import Draws, Evaluator, sampled
+from dds_ext.compat._drop_in import DropIn, NotServed
+from dds_ext.compat._weighted import METHODS, Vectors, prepared, similarities
+from dds_ext.pairwise import rdm
+
+_MODELS = (ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted)
+
+
+def _measured(dataset: Any, descriptor: str | None) -> tuple[npt.NDArray[Any], Any]:
+    """The measurements, averaged over what has the same value of the descriptor, and those values."""
+    if descriptor is None:
+        X, values = dataset.measurements, None
+    else:
+        X, values, _ = average_dataset_by(dataset, descriptor)
+    if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.dtype == np.float16:
+        raise NotServed
+    return X if X.dtype == np.float32 else X.astype(np.float64, copy=False), values
+
+
+def calc_rdm_euclidean(dataset: Any, descriptor: str | None = None, remove_mean: bool = False) -> RDMs:
+    """rsatoolbox.rdm.calc_rdm_euclidean: |x - y|^2 / d, the squared distance divided by the number of channels.
+
+    Of float32 measurements the result is float32, else float64. `remove_mean` takes each pattern's mean off first.
+    """
+    X, values = _measured(dataset, descriptor)
+    if remove_mean:
+        X = X - X.mean(axis=1, keepdims=True)
+    D = rdm(X, "sqeuclidean", condensed=True) / X.shape[1]
+    return _build_rdms(D, dataset, "squared euclidean", descriptor, values)
+
+
+def calc_rdm_correlation(dataset: Any, descriptor: str | None = None) -> RDMs:
+    """rsatoolbox.rdm.calc_rdm_correlation: 1 - r of the patterns; dissimilarities in float64.
+
+    Constant patterns and NaN are passed on.
+    """
+    X, values = _measured(dataset, descriptor)
+    D = rdm(X, "pearson", condensed=True).astype(np.float64, copy=False)
+    return _build_rdms(D, dataset, "correlation", descriptor, values)
+
+
+def calc_rdm(
+    dataset: Any,
+    method: str = "euclidean",
+    descriptor: str | None = None,
+    noise: Any = None,
+    cv_descriptor: str | None = None,
+    prior_lambda: float = 1.0,
+    prior_weight: float = 0.1,
+    remove_mean: bool = False,
+) -> RDMs:
+    """rsatoolbox.rdm.calc_rdm, served for three methods; returns rsatoolbox's RDMs, sorted by `descriptor` where given.
+
+    "euclidean" is `calc_rdm_euclidean` (squared, divided by the number of channels), "correlation" is
+    `calc_rdm_correlation`, "mahalanobis" without `noise` is "euclidean". A list of datasets gives the RDMs of all.
+    Others ("mahalanobis" with noise, "crossnobis", "poisson", "poisson_cv") are passed on.
+    """
+    if isinstance(dataset, Iterable):
+        if isinstance(noise, Iterable):
+            raise NotServed
+        each = [calc_rdm(d, method, descriptor, noise, remove_mean=remove_mean) for d in dataset]
+        return concat(each) if descriptor is None else from_partials(each, descriptor=descriptor)
+    if method == "euclidean" or (method == "mahalanobis" and noise is None):
+        result = calc_rdm_euclidean(dataset, descriptor, remove_mean)
+    elif method == "correlation":
+        result = calc_rdm_correlation(dataset, descriptor)
+    else:
+        raise NotServed
+    if descriptor is not None:
+        result.sort_by(reindex=True, **{descriptor: "alpha"})
+    return result
+
+
+def _vectors(rdms: Any) -> npt.NDArray[Any]:
+    V = rdms if isinstance(rdms, np.ndarray) else rdms.get_vectors()
+    V = V.reshape(1, -1) if V.ndim == 1 else V
+    if V.ndim != 2 or V.dtype.kind not in "iuf" or V.dtype.itemsize > 8 or V.dtype == np.float16:
+        raise NotServed
+    return V
+
+
+def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare, served for six methods.
+
+    Parameters
+    ----------
+    rdm1, rdm2 : RDMs, or arrays (k, P) or (P,) of dissimilarities, P = n (n - 1) / 2.
+    method : "cosine"; "corr", Pearson; "spearman", ties sharing their mean rank; "rho-a", Spearman without correction
+        for ties; "tau-a"; "tau-b" or "kendall". Others are passed on, and so are vectors that are 0 under "cosine" or
+        constant under "corr", "spearman" and the taus.
+    sigma_k : for the methods that are passed on.
+
+    Returns
+    -------
+    (k1, k2) scores; float32 for "cosine" and "corr" of float32 dissimilarities, else float64. A position that is NaN in
+    any RDM is left out of all; rdm1 and rdm2 must have the same such positions.
+    """
+    if method not in METHODS:
+        raise NotServed
+    a, b = _vectors(rdm1), _vectors(rdm2)
+    if method == "cosine" and a.dtype.kind != "f" and b.dtype.kind != "f":
+        raise NotServed  # rsatoolbox refuses the cosine of integers
+    known = ~np.isnan(a).any(axis=0)
+    if a.shape[1] != b.shape[1] or not np.array_equal(known, ~np.isnan(b).any(axis=0)):
+        raise NotServed
+    single = a.dtype == b.dtype == np.float32 and method in ("cosine", "corr")
+    if not known.all():
+        a, b = a[:, known], b[:, known]
+    a, b = _finite(a), _finite(b)
+    if a.shape[1] < 2:
+        raise NotServed
+    scores = similarities(prepared(a, method), prepared(b, method), method)
+    return scores.astype(np.float32) if single else scores
+
+
+def compare_cosine(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare_cosine: `compare` by "cosine"."""
+    return compare(rdm1, rdm2, "cosine")
+
+
+def compare_correlation(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare_correlation: `compare` by "corr"."""
+    return compare(rdm1, rdm2, "corr")
+
+
+def compare_spearman(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare_spearman: `compare` by "spearman"."""
+    return compare(rdm1, rdm2, "spearman")
+
+
+def compare_rho_a(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare_rho_a: `compare` by "rho-a"."""
+    return compare(rdm1, rdm2, "rho-a")
+
+
+def compare_kendall_tau(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare_kendall_tau: `compare` by "tau-b"."""
+    return compare(rdm1, rdm2, "tau-b")
+
+
+def compare_kendall_tau_a(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
+    """rsatoolbox.rdm.compare.compare_kendall_tau_a: `compare` by "tau-a"."""
+    return compare(rdm1, rdm2, "tau-a")
+
+
+def _finite(V: npt.NDArray[Any]) -> Vectors:
+    if not np.isfinite(V).all():
+        raise NotServed
+    return V.astype(np.float64, copy=False)
+
+
+def boot_noise_ceiling(rdms: RDMs, method: str = "cosine", rdm_descriptor: str = "index") -> tuple[Any, Any]:
+    """rsatoolbox.inference.boot_noise_ceiling: (lower, upper) bound of a model's score.
+
+    Upper: the mean score of the RDMs' pooled mean on each group of RDMs; lower: that of the mean of the other groups.
+    Served for the methods of `compare`, where NaN is in the same places in all RDMs.
+    """
+    if method not in METHODS:
+        raise NotServed
+    V = _vectors(rdms)
+    known = ~np.isnan(V[0])
+    V = _finite(V[:, known])
+    groups = Draws.of(rdms.rdm_descriptors[rdm_descriptor]).labels
+    evaluator = Evaluator(np.empty((0, V.shape[1])), V, groups, method)
+    _, bounds = evaluator.evaluate(None, np.ones(len(V), np.int64), ceiling=True)
+    assert bounds is not None
+    return np.float64(bounds[0]), np.float64(bounds[1])
+
+
+@contextlib.contextmanager
+def _undrawn_on_failure() -> Iterator[None]:
+    before = np.random.get_state()
+    try:
+        yield
+    except BaseException:
+        np.random.set_state(before)
+        raise
+
+
+@_undrawn_on_failure()
+def _bootstrap(
+    cv_method: str,
+    models: Any,
+    data: RDMs,
+    theta: Any,
+    method: str,
+    N: int,
+    pattern_descriptor: str | None,
+    rdm_descriptor: str,
+    draw_rdms: bool,
+    boot_noise_ceil: bool,
+) -> Result:
+    """The bootstrap over conditions (where there is a `pattern_descriptor`), RDMs (with `draw_rdms`), or both.
+
+    Where it fails NumPy's generator is left as it was, so that the original draws the same samples.
+    """
+    if method not in METHODS or isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 2:
+        raise NotServed
+    models, _, theta, _ = input_check_model(models, theta, None, N)
+    # other models may predict anew at every call
+    if not models or not all(type(m) in _MODELS for m in models):
+        raise NotServed
+    predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
+    for p in predicted:
+        if p.n_rdm != 1 or p.n_cond != data.n_cond:
+            raise NotServed
+        if pattern_descriptor is not None and not np.array_equal(
+            p.pattern_descriptors.get(pattern_descriptor), data.pattern_descriptors.get(pattern_descriptor)
+        ):
+            raise NotServed  # the same draw is then another selection of the model's conditions
+    rdms = Draws.of(data.rdm_descriptors[rdm_descriptor])
+    patterns = None if pattern_descriptor is None else Draws.of(data.pattern_descriptors[pattern_descriptor])
+    V = np.concatenate([_finite(_vectors(p)) for p in predicted])
+    evaluator = Evaluator(V, _finite(_vectors(data)), rdms.labels, method)
+    scores, ceiling = sampled(evaluator, rdms if draw_rdms else None, patterns, N, boot_noise_ceil)
+    valid = np.isfinite(scores[:, 0])
+    if boot_noise_ceil:
+        variances = np.cov(np.concatenate([scores[valid].T, ceiling[:, valid]]))
+    else:
+        ceiling = np.array(boot_noise_ceiling(data, method, rdm_descriptor))
+        variances = np.cov(scores[valid].T)
+    if patterns is None:
+        variances = np.cov(scores.T)  # without the noise ceiling, there as here
+    sizes = ([data.n_rdm] if draw_rdms else []) + ([] if patterns is None else [data.n_cond])
+    result = Result(
+        models,
+        scores,
+        method=method,
+        cv_method=cv_method,
+        noise_ceiling=ceiling,
+        variances=variances,
+        dof=min(sizes) - 1,
+        n_rdm=data.n_rdm if draw_rdms else None,
+        n_pattern=None if patterns is None else data.n_cond,
+    )
+    result.n_rdm, result.n_pattern = data.n_rdm, data.n_cond
+    return result
+
+
+def eval_bootstrap(
+    models: Any,
+    data: RDMs,
+    theta: Any = None,
+    method: str = "cosine",
+    N: int = 1000,
+    pattern_descriptor: str = "index",
+    rdm_descriptor: str = "index",
+    boot_noise_ceil: bool = True,
+) -> Result:
+    """rsatoolbox.inference.eval_bootstrap: models on N bootstrap samples of RDMs and conditions.
+
+    Samples are drawn by NumPy's global generator in rsatoolbox's order: the same `np.random.seed` gives the same
+    numbers. Served for the methods of `compare` and rsatoolbox's four kinds of models, on finite dissimilarities;
+    without a progress bar.
+    """
+    return _bootstrap(
+        "bootstrap", models, data, theta, method, N, pattern_descriptor, rdm_descriptor, True, boot_noise_ceil
+    )
+
+
+def eval_bootstrap_pattern(
+    models: Any,
+    data: RDMs,
+    theta: Any = None,
+    method: str = "cosine",
+    N: int = 1000,
+    pattern_descriptor: str = "index",
+    rdm_descriptor: str = "index",
+    boot_noise_ceil: bool = True,
+) -> Result:
+    """rsatoolbox.inference.eval_bootstrap_pattern: as `eval_bootstrap`, over conditions alone."""
+    return _bootstrap(
+        "bootstrap_pattern", models, data, theta, method, N, pattern_descriptor, rdm_descriptor, False, boot_noise_ceil
+    )
+
+
+def eval_bootstrap_rdm(
+    models: Any,
+    data: RDMs,
+    theta: Any = None,
+    method: str = "cosine",
+    N: int = 1000,
+    rdm_descriptor: str = "index",
+    boot_noise_ceil: bool = True,
+) -> Result:
+    """rsatoolbox.inference.eval_bootstrap_rdm: as `eval_bootstrap`, over RDMs alone."""
+    return _bootstrap("bootstrap_rdm", models, data, theta, method, N, None, rdm_descriptor, True, boot_noise_ceil)
+
+
+DROP_INS = (
+    *(
+        DropIn(f"rsatoolbox.rdm.{fast.__name__}", getattr(rsatoolbox.rdm, fast.__name__), fast)
+        for fast in (
+            calc_rdm,
+            calc_rdm_euclidean,
+            calc_rdm_correlation,
+            compare,
+            compare_cosine,
+            compare_correlation,
+            compare_spearman,
+            compare_rho_a,
+            compare_kendall_tau,
+        )
+    ),
+    DropIn("rsatoolbox.rdm.compare.compare_kendall_tau_a", original_tau_a, compare_kendall_tau_a),
+    *(
+        DropIn(f"rsatoolbox.inference.{fast.__name__}", getattr(rsatoolbox.inference, fast.__name__), fast)
+        for fast in (boot_noise_ceiling, eval_bootstrap, eval_bootstrap_pattern, eval_bootstrap_rdm)
+    ),
+)

@@ -1,0 +1,108 @@
+"""Comparisons of vectors of dissimilarities whose entries count several times, as they do in a bootstrap sample.
+
+A sample that holds condition i c_i times holds the dissimilarity of i and j c_i c_j times. With those numbers as
+weights a sample's comparisons are sums over the distinct pairs alone, and its ranks are cumulative sums over an order
+that is found once for all samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dds_ext.comparison import _ranks, scores
+from dds_ext.compat._drop_in import NotServed
+
+METHODS = ("cosine", "corr", "spearman", "rho-a", "tau-a", "tau-b", "kendall")
+"""rsatoolbox's names of the comparisons served; "kendall" is its other name of "tau-b"."""
+TAUS = ("tau-a", "tau-b", "kendall")
+
+Vectors = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.int64]
+
+
+def mid_ranks(V: Vectors, weights: Weights | None = None, order: npt.NDArray[np.intp] | None = None) -> Vectors:
+    """Ranks, from 1, of each row of `V` (k, L) whose entries count `weights` (L,) times; ties share the mean of theirs.
+
+    `order` is V.argsort(axis=1), if known. Equivalent to
+    ``rankdata(np.repeat(V, weights, axis=1), axis=1)``, one entry of each repeated one.
+    """
+    if weights is None:
+        return np.asarray(_ranks(np.ascontiguousarray(V)))
+    if order is None:
+        order = V.argsort(axis=1)
+    ordered = np.take_along_axis(V, order, axis=1)
+    through = weights[order].cumsum(axis=1, dtype=np.float64)  # copies up to each entry, itself included
+    ends = np.ones(V.shape, bool)  # where a run of equal values ends
+    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    total = through[:, -1:]
+    last = np.minimum.accumulate(np.where(ends, through, total)[:, ::-1], axis=1)[:, ::-1]
+    before = np.zeros(V.shape)
+    before[:, 1:] = np.where(ends[:, :-1], through[:, :-1], 0)
+    before = np.maximum.accumulate(before, axis=1)
+    ranks = np.empty(V.shape)
+    np.put_along_axis(ranks, order, (before + last + 1) / 2, axis=1)
+    return ranks
+
+
+def prepared(
+    V: Vectors, method: str, weights: Weights | None = None, order: npt.NDArray[np.intp] | None = None
+) -> Vectors:
+    """What a method compares of vectors: themselves, centred, as ranks, or as centred ranks.
+
+    A constant vector's correlations are not served: rsatoolbox's are what rounding leaves of it, or depend on the
+    order of the others.
+    """
+    if method in ("corr", "spearman") and (V.min(axis=1) == V.max(axis=1)).any():
+        raise NotServed
+    if method in ("spearman", "rho-a", *TAUS):
+        V = mid_ranks(V, weights, order)
+    if method in ("corr", "spearman", "rho-a"):
+        V = V - (V.mean(axis=1) if weights is None else V @ weights / weights.sum())[:, None]
+    return V
+
+
+def norms(a: Vectors, weights: Weights | None = None) -> Vectors:
+    """Euclidean norm of each row."""
+    squares = np.einsum("ij,ij->i", a, a) if weights is None else np.einsum("ij,ij,j->i", a, a, weights)
+    return np.asarray(np.sqrt(squares))
+
+
+def similarities(a: Vectors, b: Vectors, method: str, weights: Weights | None = None) -> Vectors:
+    """The scores (k, l) of prepared vectors (k, L) and (l, L).
+
+    The cosine, of vectors that are not 0, except: rho-a, 12 / (L^3 - L) times the product of centred ranks; the taus,
+    which take no weights, of vectors that are not constant.
+    """
+    if method in TAUS:
+        return _taus(a, b, method)
+    products = (a if weights is None else a * weights) @ b.T
+    if method == "rho-a":
+        length = float(a.shape[1] if weights is None else weights.sum())
+        return np.asarray(products * 12 / (length**3 - length))
+    scale = np.outer(norms(a, weights), norms(b, weights))
+    if not scale.all():
+        raise NotServed
+    return np.asarray(products / scale)
+
+
+def _taus(a: Vectors, b: Vectors, method: str) -> Vectors:
+    tau = scores(a, b, "kendall", ["rdm1"] * len(a), ["rdm2"] * len(b))
+    if method != "tau-a":
+        return tau
+    # tau-b divides by the pairs that are not tied, tau-a by all
+    pairs = a.shape[1] * (a.shape[1] - 1) / 2
+    return np.asarray(tau * np.sqrt(np.outer(1 - _tied(a) / pairs, 1 - _tied(b) / pairs)))
+
+
+def _tied(a: Vectors) -> Vectors:
+    """The number of pairs of equal ranks in each row."""
+    counts = [np.bincount((2 * row).astype(np.int64)) for row in a]  # a mean rank is a multiple of a half
+    return np.array([(c * (c - 1) / 2).sum() for c in counts])
+
+
+def expanded(V: Any, weights: Weights) -> Any:
+    """The columns of V, each as many times as it counts."""
+    return np.repeat(V, weights, axis=-1)

@@ -1,0 +1,205 @@
+"""Patching: every reference is replaced, counted, and put back."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import textwrap
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rsatoolbox.inference.evaluate
+import rsatoolbox.inference.noise_ceiling
+import sklearn.gaussian_process.kernels
+import sklearn.metrics
+from scipy.spatial import distance
+from sklearn.metrics import pairwise
+
+from dds_ext import compat
+from dds_ext.compat import _rsatoolbox, _scipy, _sklearn
+
+X = np.random.default_rng(0).normal(size=(20, 9))
+DROP_INS = {d.name: d for module in (_sklearn, _scipy, _rsatoolbox) for d in module.DROP_INS}
+
+
+def namespaces() -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The names of all modules of the packages, and the tables in them."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in compat.PACKAGES:
+            yield name, vars(module)
+            yield from ((f"{name}.{key}", v) for key, v in list(vars(module).items()) if isinstance(v, dict))
+
+
+def references() -> dict[tuple[str, str], int]:
+    return {(name, str(key)): id(value) for name, table in namespaces() for key, value in list(table.items())}
+
+
+@pytest.mark.parametrize("name", DROP_INS)
+def test_signature_is_the_originals(name: str) -> None:
+    drop_in = DROP_INS[name]
+    ours = inspect.signature(drop_in.fast).parameters
+    theirs = inspect.signature(drop_in.original).parameters
+    assert list(ours) == [p for p in theirs if p in ours]
+    assert set(theirs) - set(ours) <= {"force_all_finite"}
+    for parameter in ours:
+        assert ours[parameter].default == theirs[parameter].default
+        assert ours[parameter].kind == theirs[parameter].kind
+    function = getattr(compat, name.rpartition(".")[2])
+    assert inspect.signature(function) == inspect.signature(drop_in.original)
+    assert name.rpartition(".")[2] in function.__doc__
+
+
+def test_every_function_is_listed() -> None:
+    listed = set(compat.__all__) - {"Calls", "PACKAGES", "patch", "dist"}
+    assert listed == {name.rpartition(".")[2] for name in DROP_INS}
+    with pytest.raises(AttributeError, match="nothing"):
+        compat.nothing  # noqa: B018
+
+
+def test_replaces_every_reference_and_restores_them() -> None:
+    def own() -> set[tuple[str, str]]:
+        """Where a package refers to an original of its own."""
+        originals = {(d.name.split(".")[0], id(d.original)) for d in DROP_INS.values()}
+        return {where for where, what in references().items() if (where[0].split(".")[0], what) in originals}
+
+    before = references()
+    assert len(own()) >= len(DROP_INS)
+    with compat.patch("sklearn", "scipy", "rsatoolbox"):
+        assert own() == set()
+        assert sklearn.metrics.pairwise.PAIRWISE_KERNEL_FUNCTIONS["laplacian"] is pairwise.laplacian_kernel
+        assert rsatoolbox.inference.evaluate.compare is rsatoolbox.rdm.compare
+        assert rsatoolbox.inference.noise_ceiling.compare is rsatoolbox.rdm.compare
+        assert compat.pdist is not distance.pdist
+    assert references() == before
+
+
+def test_leaves_other_packages_alone() -> None:
+    held = sklearn.gaussian_process.kernels.cdist
+    with compat.patch("scipy"):
+        assert sklearn.gaussian_process.kernels.cdist is held
+        assert distance.cdist is not held
+
+
+def test_counts_what_is_served_and_what_is_passed_on() -> None:
+    with compat.patch("sklearn") as counts:
+        sklearn.metrics.pairwise_kernels(X, metric="laplacian")
+        pairwise.rbf_kernel(X)
+        pairwise.rbf_kernel(X, gamma=0)
+        with pytest.raises(ValueError, match="NaN"):
+            pairwise.rbf_kernel(X * np.nan)
+    pairwise.rbf_kernel(X)
+    assert counts["sklearn.metrics.pairwise.laplacian_kernel"] == compat.Calls(served=1)
+    assert counts["sklearn.metrics.pairwise.rbf_kernel"] == compat.Calls(served=1, passed_on=2)
+    assert counts["sklearn.metrics.pairwise.linear_kernel"] == compat.Calls()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_plain_calls_are_all_served(dtype: Any) -> None:
+    A = (X * 9).astype(dtype)
+    with compat.patch("sklearn", "scipy") as counts:
+        for name in DROP_INS:
+            if name.startswith("sklearn") and "pairwise_distances" not in name:
+                getattr(pairwise, name.rpartition(".")[2])(A, A[:4])
+                getattr(pairwise, name.rpartition(".")[2])(A)
+        for metric in ("cityblock", "euclidean", "sqeuclidean", "cosine", "correlation"):
+            pairwise.pairwise_distances(A, metric=metric)
+            distance.pdist(A, metric)
+            distance.cdist(A, A[:3], metric)
+    assert {name: c.passed_on for name, c in counts.items() if c.passed_on} == {}
+    assert all(c.served for c in counts.values())
+
+
+def test_overlapping_patches() -> None:
+    original = distance.pdist
+    first = compat.patch("scipy")
+    second = compat.patch("scipy", "scipy")
+    first.undo()
+    assert distance.pdist is not original
+    distance.pdist(X)
+    assert [p.counts["scipy.spatial.distance.pdist"].served for p in (first, second)] == [0, 1]
+    second.undo()
+    second.undo()
+    assert distance.pdist is original
+
+
+def test_restores_after_an_error_and_in_modules_imported_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = types.ModuleType("scipy.late")
+    with pytest.raises(RuntimeError), compat.patch("scipy"):
+        vars(late)["pdist"] = distance.pdist
+        monkeypatch.setitem(sys.modules, "scipy.late", late)
+        raise RuntimeError
+    assert vars(late)["pdist"] is distance.pdist is _scipy.distance.pdist
+    assert not inspect.unwrap(distance.pdist).__module__.startswith("dds_ext")
+
+
+def test_threads() -> None:
+    original = distance.pdist
+    wanted = original(X)
+
+    def work() -> None:
+        for _ in range(30):
+            with compat.patch("scipy") as counts:
+                np.testing.assert_allclose(distance.pdist(X), wanted, rtol=1e-13)
+                assert counts["scipy.spatial.distance.pdist"].served >= 1
+
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert distance.pdist is original
+
+
+def test_unknown_packages() -> None:
+    with pytest.raises(ValueError, match="choose from sklearn, scipy"):
+        compat.patch("numpy")
+    with pytest.raises(ValueError, match="name the packages"):
+        compat.patch()
+    before = references()
+    with pytest.raises(ModuleNotFoundError, match="net2brain"):
+        compat.patch("scipy", "net2brain")
+    assert references() == before
+
+
+def run(script: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,  # not the sources' folder, whose dds_ext may not be built
+    ).stdout
+
+
+def test_imports_nothing_before_it_is_asked_for() -> None:
+    assert (
+        run("import sys, dds_ext.compat; print({'sklearn', 'rsatoolbox', 'net2brain'} & set(sys.modules))") == "set()\n"
+    )
+
+
+def test_a_script_s_own_names_are_replaced() -> None:
+    script = """
+        from scipy.spatial.distance import pdist
+        import numpy as np, dds_ext.compat
+        original = pdist
+        p = dds_ext.compat.patch("scipy")
+        pdist(np.eye(3))
+        p.undo()
+        print(p.counts["scipy.spatial.distance.pdist"].served, pdist.__code__ is original.__code__)
+    """
+    assert run(script) == "1 True\n"
