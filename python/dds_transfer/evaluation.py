@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,42 @@ from scipy.stats import rankdata
 from dds_transfer.tables import Table
 
 Matrix: TypeAlias = NDArray[np.float64]
+Found = TypeVar("Found")
+Record = TypeVar("Record", "AtK", "Agreement")
+
+# How many of the best sources count as relevant, as in Song et al., NeurIPS 2019.
+RELEVANT = 5
+
+
+@dataclass(frozen=True)
+class AtK:
+    """What the first ``k`` sources of a ranking are worth, the target itself left out.
+
+    Attributes:
+        k: how many sources are taken.
+        overlap: share of them that are also among the first k by the truth (top-k agreement).
+        best_found: share of targets whose best source, by the truth, is among them.
+        precision: share of them that are relevant: among the ``RELEVANT`` best by the truth.
+        recall: share of the relevant sources that are among them.
+        random_precision, random_recall: what a random ranking is expected to score.
+
+    Precision and recall are None where there are no more than ``RELEVANT`` sources to choose from.
+    """
+
+    k: int
+    overlap: float
+    best_found: float
+    precision: float | None
+    recall: float | None
+    random_precision: float | None
+    random_recall: float | None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Correlations between affinity and truth over the sources of a target, or their means over targets.
+    """Agreement between affinity and truth over the sources of a target, or its mean over targets.
 
-    A correlation is None where it is not defined.
+    A figure is None where it is not defined.
 
     Attributes:
         sources: number of sources compared, the target itself included.
@@ -28,6 +57,12 @@ class Agreement:
         spearman_off_diagonal: the same without the target itself as a source. Nearly every measure ranks a model first
             for its own task, and that alone raises the figure above.
         pearson, pearson_off_diagonal: correlation of the values.
+        kendall, kendall_off_diagonal: Kendall's tau-b, which corrects for ties.
+        regret: measured performance of the best source, less that of the source that the affinity ranks first, in the
+            truth's units; the target itself is left out. 0 is the best that a ranking can do.
+        relative_regret: the regret as a share of what choosing at random loses on average, the best source's
+            performance less the mean of all. 1 is no better than chance.
+        at_k: what the first k sources are worth, for every k.
     """
 
     sources: int
@@ -35,6 +70,11 @@ class Agreement:
     spearman_off_diagonal: float | None
     pearson: float | None
     pearson_off_diagonal: float | None
+    kendall: float | None
+    kendall_off_diagonal: float | None
+    regret: float
+    relative_regret: float | None
+    at_k: list[AtK]
 
 
 @dataclass(frozen=True)
@@ -43,7 +83,7 @@ class Evaluation:
 
     Attributes:
         targets: agreement for each target, by name, in the truth's order.
-        mean: means over the targets where the correlation is defined.
+        mean: means over the targets where the figure is defined.
         notes: what was left out, and why, in sentences.
     """
 
@@ -51,46 +91,74 @@ class Evaluation:
     mean: Agreement
     notes: list[str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, a record per target, as JSON files have them."""
+        targets = [{"target": target, **asdict(agreement)} for target, agreement in self.targets.items()]
+        return {"targets": targets, "mean": asdict(self.mean), "notes": self.notes}
+
 
 def evaluate(affinity: Table, truth: Table) -> Evaluation:
     """Agreement between an affinity table and measured transfer, per target and on average.
 
-    Sources and targets are matched by name; the correlation for a target runs over the sources that both tables have.
-    As the DDS authors do it: a correlation per column, then the mean over columns, diagonal kept. The figures without
-    the diagonal stand beside it.
+    Sources and targets are matched by name; the figures for a target run over the sources that both tables have. As
+    the DDS authors do it, there is a correlation per column, diagonal kept, and then the mean over columns. The
+    correlations without the diagonal stand beside it. Regret, and what the first k sources are worth, leave the target
+    itself out. Precision and recall are those of Song et al. (NeurIPS 2019): relevant are the truth's 5 best sources.
+
+    Ties are thought of as broken at random, in the affinity and in the truth, and ``regret`` and what is
+    in ``at_k`` are the values expected then. So they do not depend on the order of the sources.
 
     Args:
         affinity: similarity of each source to each target, higher is more similar.
         truth: measured transfer results, higher is better.
 
     Returns:
-        The agreements. A correlation is None for a target where it is not defined, because either column is constant
-        over the sources, or fewer than 3 sources are left; that mean leaves the target out, and a note names it.
+        The agreements. A figure is None for a target where it is not defined, and the mean leaves that target out:
+        a correlation where either column is constant over the sources, or fewer than 3 sources are left, with a note
+        that names the target; the relative regret where the truth is constant; precision and recall where there are no
+        more than 5 sources.
 
     Raises:
-        ValueError: the tables share no target or fewer than 3 sources.
+        ValueError: the tables share no target or fewer than 3 sources, or one of their numbers is not finite.
 
     Equivalent to, for two tables with the same names in the same order::
 
-        np.mean([scipy.stats.spearmanr(affinity[:, j], truth[:, j]).statistic for j in range(T)])
+        spearman = np.mean([scipy.stats.spearmanr(affinity[:, j], truth[:, j]).statistic for j in range(T)])
+        kendall = np.mean([scipy.stats.kendalltau(affinity[:, j], truth[:, j]).statistic for j in range(T)])
+
+    and, where no two numbers of a column are equal and ``a`` and ``b`` are columns without the target's own row::
+
+        regret = b.max() - b[a.argmax()]
+        overlap = np.isin(np.argsort(-a)[:k], np.argsort(-b)[:k]).mean()
+        best_found = b.argmax() in np.argsort(-a)[:k]
+        precision = np.isin(np.argsort(-a)[:k], np.argsort(-b)[:5]).mean()
     """
     sources, targets = shared_names(affinity.sources, affinity.targets, truth)
-    a, b = affinity.part(sources, targets).values, truth.part(sources, targets).values
-    notes = left_out(affinity.sources, affinity.targets, truth)
-    everything = _correlate(a, b)
-    off_diagonal = list(everything)
+    a, b = _finite(affinity.part(sources, targets), "affinity"), _finite(truth.part(sources, targets), "truth")
     own = np.equal.outer(np.array(sources), np.array(targets))  # (S, T), True where a target is the source itself
-    columns = np.flatnonzero(own.any(axis=0)).tolist()
-    for j, without in zip(columns, _correlate(_drop(a, own), _drop(b, own)), strict=True):
-        off_diagonal[j] = without
-
-    agreements = {}
+    has_own = own.any(axis=0)
+    kept, off_diagonal, choices = _correlate(a, b), _each(_correlate, a, b, own), _each(_choose, a, b, own)
+    agreements = {
+        target: Agreement(
+            len(sources),
+            kept[j].spearman,
+            off_diagonal[j].spearman,
+            kept[j].pearson,
+            off_diagonal[j].pearson,
+            kept[j].kendall,
+            off_diagonal[j].kendall,
+            choices[j].regret,
+            choices[j].relative_regret,
+            choices[j].at_k,
+        )
+        for j, target in enumerate(targets)
+    }
+    notes = left_out(affinity.sources, affinity.targets, truth)
     for j, target in enumerate(targets):
-        kept, dropped = everything[j], off_diagonal[j]
-        agreements[target] = Agreement(len(sources), kept.spearman, dropped.spearman, kept.pearson, dropped.pearson)
-        for found, where in ((kept, ""), (dropped, " without the diagonal")):
-            if found.undefined:
-                notes.append(f"no correlation{where} for target {target!r}: {found.undefined}")
+        if kept[j].undefined:
+            notes.append(f"no correlation for target {target!r}: {kept[j].undefined}")
+        if has_own[j] and off_diagonal[j].undefined:
+            notes.append(f"no correlation without the diagonal for target {target!r}: {off_diagonal[j].undefined}")
     return Evaluation(agreements, _mean(list(agreements.values())), notes)
 
 
@@ -123,27 +191,31 @@ def left_out(sources: Sequence[str], targets: Sequence[str], truth: Table) -> li
 
 @dataclass(frozen=True)
 class _Column:
+    """The correlations of a column."""
+
     spearman: float | None
     pearson: float | None
+    kendall: float | None
     undefined: str  # why there is no correlation, if there is none
 
 
 def _correlate(a: Matrix, b: Matrix) -> list[_Column]:
     """Correlations between the columns of a and b, both (S, T).
 
-    All columns in one go, and without SciPy's p-values: a grid over many draws of images asks for 100,000 of them.
+    Without SciPy's p-values: a grid over many draws of images asks for 100,000 of them.
     """
     if len(a) < 3:
-        return [_Column(None, None, f"it has {len(a)} sources, and at least 3 are needed")] * a.shape[1]
+        return [_Column(None, None, None, f"it has {len(a)} sources, and at least 3 are needed")] * a.shape[1]
     spearman, pearson = _pearson(rankdata(a, axis=0), rankdata(b, axis=0)), _pearson(a, b)
     columns = []
     for x, y, rho, r in zip(a.T, b.T, spearman, pearson, strict=True):
         constant = next((name for name, values in (("affinity", x), ("truth", y)) if np.ptp(values) == 0), None)
         if constant is None:
-            columns.append(_Column(float(rho), float(r), ""))
+            columns.append(_Column(float(rho), float(r), _kendall(x, y), ""))
         else:
             value = x[0] if constant == "affinity" else y[0]
-            columns.append(_Column(None, None, f"the {constant} is {value:g} for each of the {len(a)} sources"))
+            reason = f"the {constant} is {value:g} for each of the {len(a)} sources"
+            columns.append(_Column(None, None, None, reason))
     return columns
 
 
@@ -155,6 +227,65 @@ def _pearson(a: Matrix, b: Matrix) -> Matrix:
     return result
 
 
+def _kendall(x: Matrix, y: Matrix) -> float:
+    """Tau-b of two columns (S,) that are not constant: what pairs agree on, over what pairs are not tied in each."""
+    dx, dy = (np.sign(values[:, None] - values).ravel() for values in (x, y))
+    return float(dx @ dy / np.sqrt((dx @ dx) * (dy @ dy)))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What following the ranking of a column leads to."""
+
+    regret: float
+    relative_regret: float | None
+    at_k: list[AtK]
+
+
+def _choose(a: Matrix, b: Matrix) -> list[_Choice]:
+    """What the rankings in the columns of a are worth by those of b, both (S, T)."""
+    count = len(a)
+    chosen, wanted = _Places(a), _Places(b)
+    best, relevant, precise = wanted.first(1), wanted.first(RELEVANT), count > RELEVANT
+    at_k: list[list[AtK]] = [[] for _ in a.T]
+    for k in range(1, count + 1):
+        taken = chosen.first(k)
+        sums = [(taken * other).sum(axis=0).tolist() for other in (wanted.first(k), best, relevant)]
+        for column, common, found, hits in zip(at_k, *sums, strict=True):
+            figures = (hits / k, hits / RELEVANT, RELEVANT / count, k / count) if precise else (None,) * 4
+            column.append(AtK(k, common / k, found, *figures))
+    # Never below 0, where rounding lifts the mean of tied choices above each of them.
+    regret = np.maximum(b.max(axis=0) - (chosen.first(1) * b).sum(axis=0), 0)
+    chance = np.where(np.ptp(b, axis=0) > 0, b.max(axis=0) - b.mean(axis=0), 0)
+    return [
+        _Choice(loss, loss / expected if expected > 0 else None, column)
+        for loss, expected, column in zip(regret.tolist(), chance.tolist(), at_k, strict=True)
+    ]
+
+
+class _Places:
+    """Where the entries of a matrix's columns may come in a ranking, highest first, if ties are broken at random."""
+
+    def __init__(self, values: Matrix) -> None:
+        self.before = rankdata(-values, "min", axis=0) - 1  # how many are certainly ahead
+        self.tied = rankdata(-values, "max", axis=0) - self.before  # how many share the value, itself included
+
+    def first(self, k: int) -> Matrix:
+        """Each entry's probability of being among the first k of its column."""
+        shares: Matrix = np.clip((k - self.before) / self.tied, 0, 1)
+        return shares
+
+
+def _each(
+    compare: Callable[[Matrix, Matrix], list[Found]], a: Matrix, b: Matrix, own: NDArray[np.bool_]
+) -> list[Found]:
+    """What ``compare`` finds for each column of a and b, where ``own`` is True the entry left out."""
+    dropped: list[bool] = np.any(own, axis=0).tolist()
+    without = iter(compare(_drop(a, own), _drop(b, own)))
+    whole = iter(compare(a[:, np.logical_not(dropped)], b[:, np.logical_not(dropped)]))
+    return [next(without if left_out else whole) for left_out in dropped]
+
+
 def _drop(values: Matrix, own: NDArray[np.bool_]) -> Matrix:
     """(S, T) to (S - 1, T'): the columns that have a True in ``own``, each without that entry."""
     columns = own.any(axis=0)
@@ -162,13 +293,30 @@ def _drop(values: Matrix, own: NDArray[np.bool_]) -> Matrix:
     return result
 
 
-def _mean(agreements: Sequence[Agreement]) -> Agreement:
-    def mean(figures: Iterable[float | None]) -> float | None:
-        defined = [figure for figure in figures if figure is not None]
-        return fmean(defined) if defined else None
+def _finite(table: Table, what: str) -> Matrix:
+    bad = np.argwhere(~np.isfinite(table.values))
+    if len(bad):
+        i, j = bad[0]
+        where = f"source {table.sources[i]!r}, target {table.targets[j]!r}"
+        raise ValueError(f"the {what} holds {table.values[i, j]} at {where}; finite numbers are needed")
+    return table.values
 
-    columns = zip(*(astuple(agreement)[1:] for agreement in agreements), strict=True)
-    return Agreement(agreements[0].sources, *map(mean, columns))
+
+def _mean(agreements: Sequence[Agreement]) -> Agreement:
+    by_k: dict[int, list[AtK]] = {}
+    for agreement in agreements:
+        for entry in agreement.at_k:
+            by_k.setdefault(entry.k, []).append(entry)
+    return replace(_means(agreements, "sources", "at_k"), at_k=[_means(entries, "k") for entries in by_k.values()])
+
+
+def _means(records: Sequence[Record], *kept: str) -> Record:
+    """The first record with means of the figures that are defined, except for the ``kept`` fields."""
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(records[0]) if field.name not in kept):
+        defined = [figure for record in records if (figure := getattr(record, name)) is not None]
+        means[name] = fmean(defined) if defined else None
+    return replace(records[0], **means)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
@@ -14,12 +13,15 @@ import dds_ext
 from dds_ext.reference import NEEDS_CHANNELS
 from dds_transfer.evaluation import evaluate, left_out, shared_names
 from dds_transfer.features import Features
+from dds_transfer.resampling import draw_rows
 from dds_transfer.tables import Table
 
 Rows: TypeAlias = slice | NDArray[np.intp]
 Matrix: TypeAlias = NDArray[np.float64]
 # Figures by name; a figure that is not defined is None.
 Figures: TypeAlias = dict[str, float | None]
+# What a grid says of its agreement with a truth.
+FIGURES = ("spearman", "spearman_off_diagonal", "pearson", "pearson_off_diagonal")
 
 
 def draw_images(n: int, images: int | None, bootstrap: int | None, seed: int) -> list[Rows]:
@@ -33,13 +35,8 @@ def draw_images(n: int, images: int | None, bootstrap: int | None, seed: int) ->
     """
     count = images or (200 if bootstrap else n)
     if count > n:
-        raise ValueError(f"{count} images are asked for, and the files have {n}")
-    if not bootstrap:
-        return [slice(0, count)]
-    if count == n:
-        raise ValueError(f"every draw of {n} out of {n} images is the same; ask for fewer with --images")
-    random = np.random.RandomState(seed)  # the legacy generator, for the sake of the published draws
-    return [random.choice(n, count, replace=False) for _ in range(bootstrap)]
+        raise ValueError(f"{count} images are asked for, and there are {n}")
+    return list(draw_rows(n, count, bootstrap, seed)) if bootstrap else [slice(0, count)]
 
 
 def choose_models(models: Sequence[Features], truth: Table) -> tuple[list[Features], list[Features] | None, list[str]]:
@@ -76,10 +73,10 @@ def compute_grid(
     Args:
         sources, targets: features (n, ...) by name; targets None for the sources themselves.
         draws: the images of each draw.
-        normalizations: those to compute, each with every f.
+        normalizations: those to compute, each with every f, or those in ``fs``.
         reduce: turns an (S, T) matrix of similarities into figures, for each source or, under the name "", for all.
         step: called after every normalisation of every draw, ``len(draws) * len(normalizations)`` times in all.
-        options: ``channels``, ``channels_last`` and ``groups`` of ``dds_ext.grid``.
+        options: ``fs``, ``channels``, ``channels_last`` and ``groups`` of ``dds_ext.grid``.
 
     Returns:
         A record for each normalisation, f and source: ``normalize``, ``f``, ``source`` (if named), and the mean of each
@@ -104,9 +101,7 @@ def agreement(matrix: Matrix, truth: Table, notes: list[str]) -> Figures:
     """A matrix's mean agreement with the truth, which has its rows and columns; new notes are added to ``notes``."""
     evaluation = evaluate(Table(truth.sources, truth.targets, matrix), truth)
     notes += [note for note in evaluation.notes if note not in notes]
-    mean = asdict(evaluation.mean)
-    del mean["sources"]
-    return mean
+    return {name: getattr(evaluation.mean, name) for name in FIGURES}
 
 
 def _over_draws(draws: list[Figures]) -> Figures:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
+
+STDOUT = Path("-")  # the command line's name for standard output
 
 
 @contextmanager
@@ -45,6 +49,28 @@ def writing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
             os.unlink(temporary)
 
 
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``path`` only once it is complete; the block is given where to fill it.
+
+    It has a temporary name in the same parent until then; if the block raises, it is removed and what was at ``path``
+    stays.
+    """
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".", suffix=".tmp"))
+    except OSError as error:  # the user knows nothing of the temporary name
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    try:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)  # a folder cannot replace one that is not empty
+        new.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _umask() -> int:
     """What the process takes from the modes of new files; there is no way to ask but to set it."""
     umask = os.umask(0)
@@ -61,7 +87,8 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON; a NaN is refused, since JSON has none."""
-    with writing(path) as file:
-        json.dump(content, file, indent=2, allow_nan=False)
-        file.write("\n")
+    """Write ``content`` as indented JSON; a NaN is refused, since JSON has none. The path ``-`` is standard output."""
+    text = json.dumps(content, indent=2, allow_nan=False)  # before anything is printed
+    # The process's own: a command sends to standard error what it prints besides.
+    with nullcontext(sys.__stdout__) if path == STDOUT else writing(path) as file:
+        print(text, file=file)

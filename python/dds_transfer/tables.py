@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,10 @@ TASKONOMY_TASKS = (
 
 # Bundled truth by name; of the win rates, the file that the DDS authors' notebook reads.
 TRUTHS = {
-    "taskonomy-affinity": "data/taskonomy/affinity.csv",
-    "taskonomy-winrate": "data/taskonomy/winrate_pixels_16k.csv",
+    "taskonomy-affinity": "taskonomy/affinity.csv",
+    "taskonomy-winrate": "taskonomy/winrate_pixels_16k.csv",
+    "pascal-voc": "dds/pascal_voc_miou.csv",
+    "branching": "dds/branching.csv",
 }
 
 
@@ -62,9 +65,13 @@ class Table:
         columns = [self.targets.index(name) for name in targets]
         return Table(list(sources), list(targets), self.values[np.ix_(rows, columns)])
 
-    def write(self, path: Path) -> None:
+    def to_dict(self) -> dict[str, Any]:
+        """Names and numbers, row by row, as JSON files have them."""
+        return {"sources": self.sources, "targets": self.targets, "values": self.values.tolist()}
+
+    def write(self, path: str | Path) -> None:
         """Write as CSV: a first row of target names, then a row per source."""
-        with writing(path) as file:
+        with writing(Path(path)) as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["source", *self.targets])
             rows.writerows([name, *values] for name, values in zip(self.sources, self.values.tolist(), strict=True))
@@ -76,11 +83,7 @@ def read_table(path: Path) -> Table:
     Raises ValueError naming line and column for a missing or non-numeric value, a row of the wrong length, or a name
     that comes twice.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        try:
-            rows = [(line, row) for line, row in enumerate(csv.reader(file), 1) if row]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no CSV file: {error}") from error
+    rows = _rows(path)
     if len(rows) < 2 or len(rows[0][1]) < 2:
         raise ValueError(f"{path} has no table: a row of target names and a row per source are needed")
     targets = _names(rows[0][1][1:], "target", path)
@@ -96,14 +99,49 @@ def read_table(path: Path) -> Table:
 def load_truth(name: str) -> Table:
     """Measured transfer results: a bundled table by its name in ``TRUTHS``, or else a CSV file.
 
-    The Taskonomy tables are cut to the 17 tasks of the DDS paper, as rows and as columns.
+    The Taskonomy tables are cut to the 17 tasks of the DDS paper, as rows and as columns. ``pascal-voc`` has one
+    column, the mIoU after transfer from each of 17 sources. ``branching`` has a 1 where the DDS paper's Table 5 finds
+    the best of four blocks for a task and 0 elsewhere. ``data/README.md`` says where each comes from.
     """
     if name in TRUTHS:
-        with resources.as_file(resources.files("dds_transfer") / TRUTHS[name]) as path:
-            return read_table(path).part(TASKONOMY_TASKS, TASKONOMY_TASKS)
+        table = read_bundled(TRUTHS[name])
+        return table.part(TASKONOMY_TASKS, TASKONOMY_TASKS) if name.startswith("taskonomy-") else table
     if not Path(name).exists():
         raise ValueError(f"no truth named {name!r}: neither a file nor one of {', '.join(TRUTHS)}")
     return read_table(Path(name))
+
+
+def read_bundled(name: str) -> Table:
+    """The table at this path in the package's ``data`` folder."""
+    with resources.as_file(resources.files("dds_transfer") / "data" / name) as path:
+        return read_table(path)
+
+
+def read_types(path: Path) -> dict[str, str]:
+    """Read the types of tasks from a CSV file: a row of task and type each, under a heading.
+
+    Raises ValueError naming the line for a row of another form, or a task that comes twice.
+    """
+    types: dict[str, str] = {}
+    for line, row in _rows(path)[1:]:
+        cells = [cell.strip() for cell in row]
+        if len(cells) != 2 or not all(cells):
+            raise ValueError(f"{path}, line {line}: a task and its type are needed, it reads {','.join(row)!r}")
+        if cells[0] in types:
+            raise ValueError(f"{path}, line {line}: the task {cells[0]!r} comes twice")
+        types[cells[0]] = cells[1]
+    if not types:
+        raise ValueError(f"{path} names no types: a heading and a row of task and type each are needed")
+    return types
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not empty, with the numbers of their lines."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            return [(line, row) for line, row in enumerate(csv.reader(file), 1) if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no CSV file: {error}") from error
 
 
 def _names(cells: Iterable[str], what: str, path: Path) -> list[str]:

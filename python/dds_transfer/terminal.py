@@ -2,47 +2,80 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 Record = Mapping[str, Any]
 
 
 def show_records(title: str, records: Sequence[Record], total: Record | None = None) -> None:
     """Print records of equal keys as a table, ``total`` as its last row under a line."""
-    rows = [*records, total] if total else records
-    table = _table()
-    for name, value in records[0].items():
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(value, str) else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()), end_section=row is records[-1])
+    table = _filled(list(records[0]), [list(record.values()) for record in records])
+    if total:
+        table.add_section()
+        table.add_row(*map(cell, total.values()))
     _show(title, table)
+
+
+def table_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A title over a table, as text of any width."""
+    file = io.StringIO()
+    _console(file=file, width=1000).print(_filled(columns, rows))
+    return f"{title}\n\n{file.getvalue()}".rstrip()
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a title over a table."""
+    _show(title, _filled(columns, rows))
 
 
 def show_pivot(title: str, records: Sequence[Record], down: str, across: str, figure: str) -> None:
     """Print one figure of the records by two of their keys, the highest in bold, with ``figure_sd`` if they have it."""
+    best = max((record[figure] for record in records if record[figure] is not None), default=None)
+
+    def marked(record: Record) -> Text:
+        spread = record.get(f"{figure}_sd")
+        text = cell(record[figure]) + ("" if spread is None else f" ±{spread:.3f}")
+        return Text(text, style="bold" if record[figure] == best else "")
+
+    _show_crossed(title, records, down, across, marked)
+
+
+def show_pairs(title: str, records: Sequence[Record], down: str, across: str, figures: tuple[str, str]) -> None:
+    """Print two figures of the records side by side in each cell, by two of their keys."""
+    _show_crossed(title, records, down, across, lambda record: Text("  ".join(cell(record[name]) for name in figures)))
+
+
+def _show_crossed(
+    title: str, records: Sequence[Record], down: str, across: str, show: Callable[[Record], Text]
+) -> None:
     columns = list(dict.fromkeys(record[across] for record in records))
     table = _table()
     table.add_column(down, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
-    best = max((record[figure] for record in records if record[figure] is not None), default=None)
     for name in dict.fromkeys(record[down] for record in records):
-        cells = []
-        for record in (record for record in records if record[down] == name):
-            spread = record.get(f"{figure}_sd")
-            text = _cell(record[figure]) + ("" if spread is None else f" ±{spread:.3f}")
-            cells.append(Text(text, style="bold" if record[figure] == best else ""))
-        table.add_row(name, *cells)
+        table.add_row(name, *(show(record) for record in records if record[down] == name))
     _show(title, table)
+
+
+def show_tree(title: str, leaves: Sequence[str], merges: Sequence[tuple[float, list[str], list[str]]]) -> None:
+    """Print a tree of named leaves, given what is joined at which height, the last join at the top."""
+    nodes: dict[tuple[str, ...], Tree] = {(name,): Tree(Text(name)) for name in leaves}
+    for height, left, right in merges:
+        node = nodes[tuple(left + right)] = Tree(Text(f"{height:.3f}", style="dim"))
+        node.children = [nodes[tuple(left)], nodes[tuple(right)]]
+    _show(title, node)
 
 
 def show_notes(notes: Sequence[str]) -> None:
@@ -69,13 +102,27 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
 
 
-def _cell(value: Any) -> str:
+def _filled(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = _table()
+    for name, value in zip(columns, rows[0], strict=True):
+        table.add_column(name.replace("_", " "), justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(cell, row))
+    return table
+
+
+def cell(value: Any) -> str:
+    """A value as tables show it: three decimals, and a dash for what is not defined."""
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _show(title: str, table: Table) -> None:
-    # Names of files and models are no markup; and a pipe has no width that a table must fit.
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
-    console.print(title, "", table, "", sep="\n", soft_wrap=True)
+def _show(title: str, content: RenderableType) -> None:
+    # A pipe has no width that a table must fit.
+    console = _console(width=None if sys.stdout.isatty() else 1000)
+    console.print(title, "", content, "", sep="\n", soft_wrap=True)
+
+
+def _console(**settings: Any) -> Console:
+    return Console(markup=False, highlight=False, **settings)  # names of files and models are no markup

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
-from dds_transfer import Table, evaluate, load_truth
+from dds_transfer import Table, evaluate, load_truth, rank_models, stability
+from dds_transfer.cli import main
+from dds_transfer.environment import environment, environment_rows
 from dds_transfer.tables import read_table
 from made_features import Features
 
@@ -66,6 +72,54 @@ def test_rank_leaves_the_target_out_of_its_own_file(dds: Run, tmp_path: Path, fe
     assert len([line for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]) == 4
 
 
+@pytest.mark.parametrize("replacement", [False, True])
+def test_rank_with_intervals(dds: Run, tmp_path: Path, folder: Path, features: Features, replacement: bool) -> None:
+    how = ["--bootstrap", 7, "--images", 12, "--confidence", 0.8, "--seed", 5, *(["--replacement"] * replacement)]
+    outputs = ["--csv", tmp_path / "r.csv", "--json", tmp_path / "r.json", "--plot", tmp_path / "r.png"]
+    result = dds("rank", "--target", folder / "target.npy", "--sources", folder, *how, *outputs)
+    assert result.exit_code == 0, result.output
+    sources = {name: features[name] for name in "abcd"}
+    options = {"bootstrap": 7, "images": 12, "confidence": 0.8, "seed": 5, "replacement": replacement}
+    expected = rank_models(features["target"], sources, **options)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content == {**expected.to_dict(), "target": str(folder / "target.npy")}
+    with open(tmp_path / "r.csv", newline="") as file:
+        assert [float(row["high"]) for row in csv.DictReader(file)] == [r["high"] for r in expected.records]
+    assert result.stdout.startswith(expected.title + "\n")
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rank_says_where_a_measure_depends_on_the_number_of_images(dds: Run, folder: Path) -> None:
+    arguments = ["--target", folder / "target.npy", "--sources", folder, "--bootstrap", 20, "--images", 6]
+    note = "note: the score of all images lies outside some intervals: cka-linear changes with their number\n"
+    assert dds("rank", *arguments, "--measure", "cka-linear").stderr == note
+    assert dds("rank", *arguments).stderr == ""
+
+
+def test_rank_refuses_what_makes_no_sense_without_draws(dds: Run, folder: Path) -> None:
+    place = ["--target", folder / "target.npy", "--sources", folder]
+    for option in (["--images", 10], ["--replacement"]):
+        fails(dds("rank", *place, *option), "--images and --replacement say how to draw; give --bootstrap DRAWS too")
+    fails(dds("rank", *place, "--bootstrap", 3, "--images", 24), "every draw of 24 out of 24 images is the same")
+    fails(dds("rank", *place, "--bootstrap", 3, "--confidence", 95), "95.0 is not in the range 0<x<1")
+
+
+def test_stability(dds: Run, tmp_path: Path, folder: Path, features: Features) -> None:
+    place = ["--target", folder / "target.npy", "--sources", *(folder / f"{name}.npy" for name in "abcd")]
+    outputs = ["--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json", "--plot", tmp_path / "s.pdf"]
+    result = dds("stability", *place, "--images", 5, 10, 20, "--draws", 6, *outputs)
+    assert result.exit_code == 0, result.output
+    expected = stability(features["target"], {name: features[name] for name in "abcd"}, [5, 10, 20], 6)
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content == {**expected.to_dict(), "target": str(folder / "target.npy")}
+    assert (tmp_path / "s.csv").read_text().splitlines()[0] == "images,spearman,spearman_sd,same_first_share"
+    assert (tmp_path / "s.pdf").read_bytes().startswith(b"%PDF")
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.strip()[:1].isdigit()] == ["5", "10", "20"]
+    fails(dds("stability", *place), "there are 24 images, too few for the default numbers of images")
+    fails(dds("stability", *place, "--images"), "Option '--images' requires an argument")
+    fails(dds("stability", *place[:4], "--images", 5), "too few sources: 1; rankings correlate from 3 on")
+
+
 def test_affinity_and_evaluate(dds: Run, tmp_path: Path, folder: Path, features: Features) -> None:
     output = tmp_path / "affinity.csv"
     result = dds("affinity", folder, "-o", output, "--measure", "rsa")
@@ -84,11 +138,18 @@ def test_affinity_and_evaluate(dds: Run, tmp_path: Path, folder: Path, features:
     content = json.loads((tmp_path / "e.json").read_text())
     assert content["mean"]["spearman"] == mean.spearman
     assert content["mean"]["pearson_off_diagonal"] == mean.pearson_off_diagonal
-    last = result.stdout.split("mean")[-1].split()
-    assert last == ["5", *(f"{value:.3f}" for value in content["mean"].values() if isinstance(value, float))]
+    assert content["mean"]["at_k"] == [asdict(entry) for entry in mean.at_k]
+    assert [target["target"] for target in content["targets"]] == list(features)
+    correlations, regrets = [line.split() for line in result.stdout.splitlines() if line.startswith("mean ")]
+    names = [f"{name}{suffix}" for name in ("spearman", "pearson", "kendall") for suffix in ("", "_off_diagonal")]
+    assert correlations == ["mean", "5", *(f"{content['mean'][name]:.3f}" for name in names)]
+    assert regrets == ["mean", f"{mean.regret:.3f}", f"{mean.relative_regret:.3f}"]
+    assert result.stdout.splitlines()[-2].split() == ["4", "1.000", "1.000", "-", "-", "-", "-"]
     with open(tmp_path / "e.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["target"] for row in rows] == [*features, "mean"]
+    assert float(rows[-1]["kendall"]) == mean.kendall
+    assert float(rows[-1]["relative_regret"]) == mean.relative_regret
 
 
 def test_evaluate_against_the_bundled_truth(dds: Run, tmp_path: Path) -> None:
@@ -96,7 +157,8 @@ def test_evaluate_against_the_bundled_truth(dds: Run, tmp_path: Path) -> None:
     truth.write(tmp_path / "a.csv")
     result = dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-winrate")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-2].split() == ["mean", "17", "1.000", "1.000", "1.000", "1.000"]
+    means = [line.split() for line in result.stdout.splitlines() if line.startswith("mean ")]
+    assert means == [["mean", "17", *["1.000"] * 6], ["mean", "0.000", "0.000"]]
 
 
 def test_affinity_draws_a_heat_map(dds: Run, tmp_path: Path, folder: Path) -> None:
@@ -145,11 +207,96 @@ def test_what_the_engine_refuses_is_one_line_with_the_models_name(dds: Run, fold
 
 def test_help_of_every_command_has_examples(dds: Run) -> None:
     overview = dds("--help").stdout
-    for command in ("rank", "affinity", "evaluate", "grid"):
-        assert command in overview
+    listed = [line.split()[0] for line in overview.partition("Commands:")[2].splitlines() if line]
+    assert listed == list(main.commands)
+    for command in listed:
         result = dds(command, "--help")
         assert result.exit_code == 0
-        assert f"  dds {command} " in result.stdout
+        examples = result.stdout.partition("Examples:")[2].partition("Options:")[0]
+        assert re.search(rf"^ +dds {command}( |$)", examples, re.MULTILINE)
+
+
+def test_options_mean_the_same_everywhere() -> None:
+    """Those of one name have one text, and every command gives its result as JSON."""
+    helps: dict[str, set[str | None]] = {}
+    for command in main.commands.values():
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        assert any("--json" in option.opts for option in options), command.name
+        for option in options:
+            assert option.help, (command.name, option.opts)
+            helps.setdefault(option.opts[0], set()).add(option.help)
+    for name in ("--json", "--csv", "--plot", "--measure", "--seed", "--types"):
+        assert len(helps[name]) == 1, name
+
+
+def test_files_to_write_must_differ(dds: Run, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.json").symlink_to("x.csv")
+    arguments = ["--target", folder / "target.npy", "--sources", folder]
+    for csv_path in ("x.csv", "./x.csv", tmp_path / "x.csv"):
+        result = dds("rank", *arguments, "--csv", csv_path, "--json", "link.json")
+        fails(result, "'--json': link.json is the file of --csv too; name another")
+    # an ending of its own keeps a result from taking the place of features or a table
+    fails(dds("rank", *arguments, "--csv", folder / "target.npy"), "target.npy must end in .csv")
+    fails(dds("rank", *arguments, "--json", "a.csv"), "a.csv must end in .json")
+    fails(dds("affinity", folder, "-o", folder / "a.npy"), "a.npy must end in .csv")
+    fails(dds("rank", *arguments, "--csv", "-"), "- is standard output, which is for --json")
+    assert [file.name for file in tmp_path.iterdir() if file != folder] == ["link.json"]
+
+
+def test_json_alone_on_standard_output(folder: Path, features: Features) -> None:
+    done = run("rank", "--target", folder / "target.npy", "--sources", folder, "--json", "-")
+    assert done.returncode == 0
+    expected = rank_models(features["target"], {name: features[name] for name in "abcd"}, bootstrap=None).to_dict()
+    assert json.loads(done.stdout) == {**expected, "target": str(folder / "target.npy")}
+    assert "Sources for target by dds, 24 images" in done.stderr
+
+
+def test_interrupted(dds: Run, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    old = tmp_path / "r.csv"
+    old.write_text("before")
+    for place in ("dds_transfer.commands.rank.rank_models", "dds_transfer.output.csv.DictWriter.writerows"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, interrupt)
+            result = dds("rank", "--target", folder / "target.npy", "--sources", folder, "--csv", old)
+        assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted\n")
+        assert old.read_text() == "before"
+        assert sorted(tmp_path.iterdir()) == [folder, old]
+
+
+def test_info(dds: Run, tmp_path: Path) -> None:
+    result = dds("info", "--json", tmp_path / "i.json")
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "i.json").read_text())
+    assert content == environment()
+    assert {name: content[name] for name in dds_ext.info()} == dds_ext.info()
+    assert content["packages"]["numpy"] == np.__version__
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["numpy", np.__version__] in lines
+    assert ["threads", str(torch.get_num_threads())] in lines
+    assert dds("--version").stdout == f"dds, version {dds_ext.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "rows"),
+    [
+        (None, [["CUDA part", "not built"]]),
+        (
+            {"architectures": ["80", "90"], "error": "no driver"},
+            [["CUDA part", "built for 80, 90"], ["CUDA devices", "no driver"]],
+        ),
+        ({"architectures": ["90"], "devices": []}, [["CUDA part", "built for 90"], ["CUDA devices", "none"]]),
+        (
+            {"architectures": ["90"], "devices": [{"name": "NVIDIA H200", "capability": (9, 0)}]},
+            [["CUDA part", "built for 90"], ["CUDA devices", "NVIDIA H200 (sm_90)"]],
+        ),
+    ],
+)
+def test_info_of_the_cuda_part(cuda: object, rows: list[list[str]]) -> None:
+    assert [row for row in environment_rows({**environment(), "cuda": cuda}) if "CUDA" in row[0]] == rows
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import astuple
+from itertools import permutations
+from math import comb
+
 import numpy as np
 import pytest
 from dds_transfer import Table, evaluate, load_truth
@@ -18,7 +23,7 @@ def table(values: np.ndarray, sources: list[str] = NAMES, targets: list[str] = N
 def check(affinity: Table, truth: Table) -> None:
     """Each figure is SciPy's on the same columns, and the means are those of the columns."""
     result = evaluate(affinity, truth)
-    spearman, pearson, off = [], [], []
+    spearman, pearson, kendall, off = [], [], [], []
     for j, target in enumerate(truth.targets):
         x, y = affinity.values[:, j], truth.values[:, j]
         others = [i for i, source in enumerate(truth.sources) if source != target]
@@ -27,11 +32,15 @@ def check(affinity: Table, truth: Table) -> None:
         assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
         assert found.spearman_off_diagonal == pytest.approx(stats.spearmanr(x[others], y[others]).statistic, abs=1e-12)
         assert found.pearson_off_diagonal == pytest.approx(stats.pearsonr(x[others], y[others]).statistic, abs=1e-12)
+        assert found.kendall == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
+        assert found.kendall_off_diagonal == pytest.approx(stats.kendalltau(x[others], y[others]).statistic, abs=1e-12)
         spearman.append(found.spearman)
+        kendall.append(found.kendall)
         pearson.append(found.pearson)
         off.append(found.spearman_off_diagonal)
     assert result.mean.spearman == pytest.approx(np.mean(spearman))
     assert result.mean.pearson == pytest.approx(np.mean(pearson))
+    assert result.mean.kendall == pytest.approx(np.mean(kendall))
     assert result.mean.spearman_off_diagonal == pytest.approx(np.mean(off))
     assert result.notes == []
 
@@ -124,6 +133,121 @@ def test_three_sources_leave_no_correlation_without_the_diagonal() -> None:
     assert result.mean.spearman is not None
     assert result.mean.spearman_off_diagonal is None
     assert "no correlation without the diagonal for target 'a': it has 2 sources" in result.notes[0]
+
+
+def broken_ties(values: np.ndarray) -> Iterator[list[int]]:
+    """Every ranking of a column, best first, that breaks its ties in some way."""
+    for order in permutations(range(len(values))):
+        ranked = values[list(order)]
+        if (ranked[:-1] >= ranked[1:]).all():
+            yield list(order)
+
+
+def looped(a: np.ndarray, b: np.ndarray) -> tuple[float, list[tuple[float, ...]]]:
+    """Regret, and overlap, best found, precision and recall at every K: means over all ways to break ties."""
+    regrets, figures = [], []
+    for chosen in broken_ties(a):
+        for wanted in broken_ties(b):
+            regrets.append(b.max() - b[chosen[0]])
+            at_k = []
+            for k in range(1, len(a) + 1):
+                hits = len(set(chosen[:k]) & set(wanted[:5]))
+                common = len(set(chosen[:k]) & set(wanted[:k]))
+                at_k.append((common / k, float(wanted[0] in chosen[:k]), hits / k, hits / 5))
+            figures.append(at_k)
+    return float(np.mean(regrets)), np.mean(figures, axis=0).tolist()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_choices_are_those_of_a_plain_loop_over_all_ways_to_break_ties(ties: bool) -> None:
+    names = list("abcdefg")
+    a, b = RANDOM.standard_normal((2, 7, 2))
+    if ties:
+        a[:, 0], a[:, 1] = [3, 3, 1, 1, 1, 0, 2], [1, 2, 3, 4, 5, 6, 7]
+        b[:, 0], b[:, 1] = [0, 0, 0, 0.5, 0.5, 2, 1], [3, 3, 2, 1, 1, 0, 0]
+    targets = ["a", "new"]  # one that is a source itself, and one that is not
+    result = evaluate(table(a, names, targets), table(b, names, targets))
+    for j, (target, first) in enumerate(zip(targets, (1, 0), strict=True)):
+        x, y = a[first:, j], b[first:, j]
+        regret, figures = looped(x, y)
+        found = result.targets[target]
+        # Sums of at most 7 products of shares: a few roundings of 2.2e-16.
+        assert found.regret == pytest.approx(regret, abs=1e-14)
+        assert found.relative_regret == pytest.approx(regret / (y.max() - y.mean()), abs=1e-13)
+        assert [entry.k for entry in found.at_k] == list(range(1, len(x) + 1))
+        got = [(entry.overlap, entry.best_found, entry.precision, entry.recall) for entry in found.at_k]
+        np.testing.assert_allclose(got, figures, atol=1e-14)
+    assert result.mean.regret == pytest.approx(np.mean([found.regret for found in result.targets.values()]))
+    assert [entry.k for entry in result.mean.at_k] == [1, 2, 3, 4, 5, 6, 7]
+    firsts = [found.at_k[0].precision for found in result.targets.values()]
+    assert result.mean.at_k[0].precision == pytest.approx(np.mean(firsts))
+    assert result.mean.at_k[6] == result.targets["new"].at_k[6]  # the other target has 6 sources to choose from
+
+
+def test_the_random_baseline_is_what_random_rankings_score() -> None:
+    """The hypergeometric expectation, which Song et al. plot: of 19 sources 5 are relevant."""
+    names = [f"task{i:02}" for i in range(20)]
+    truth = table(RANDOM.standard_normal((20, 20)), names, names)
+    random = table(RANDOM.standard_normal((20, 20)), names, names)
+    found = evaluate(random, truth).mean.at_k
+    assert [entry.k for entry in found] == list(range(1, 20))
+    for entry in found:
+        ways = [comb(5, i) * comb(14, entry.k - i) if i <= entry.k else 0 for i in range(6)]
+        hits = sum(i * count for i, count in enumerate(ways)) / comb(19, entry.k)
+        assert entry.random_precision == pytest.approx(hits / entry.k)
+        assert entry.random_recall == pytest.approx(hits / 5)
+        # The mean over 20 targets of a random ranking is within 5 standard deviations of its expectation, by the
+        # hypergeometric variance; at k = 19 that is 0, and a few roundings remain.
+        deviation = np.sqrt(entry.k * 5 / 19 * 14 / 19 * (19 - entry.k) / 18) / entry.k
+        assert abs(entry.precision - entry.random_precision) <= 5 * deviation / np.sqrt(20) + 1e-15
+    ideal = evaluate(truth, truth).mean
+    assert [entry.precision for entry in ideal.at_k] == pytest.approx([min(1, 5 / k) for k in range(1, 20)])
+    assert [entry.recall for entry in ideal.at_k] == pytest.approx([min(1, k / 5) for k in range(1, 20)])
+    assert [entry.best_found for entry in ideal.at_k] == [1] * 19
+    assert [entry.overlap for entry in ideal.at_k] == [1] * 19
+    assert (ideal.regret, ideal.relative_regret) == (0, 0)
+
+
+def test_a_constant_affinity_loses_what_chance_does() -> None:
+    names = [f"task{i}" for i in range(9)]
+    truth = table(RANDOM.standard_normal((9, 9)), names, names)
+    mean = evaluate(table(np.ones((9, 9)), names, names), truth).mean
+    assert mean.relative_regret == pytest.approx(1)
+    for entry in mean.at_k:
+        assert entry.precision == pytest.approx(entry.random_precision)
+        assert entry.recall == pytest.approx(entry.random_recall)
+
+
+def test_choices_do_not_depend_on_the_order_of_sources() -> None:
+    truth = load_truth("taskonomy-winrate")  # with many ties
+    affinity = Table(truth.sources, truth.targets, RANDOM.integers(0, 4, (17, 17)).astype(float))
+    order = [truth.sources[i] for i in RANDOM.permutation(17)]
+    first = evaluate(affinity, truth).mean
+    second = evaluate(affinity, truth.part(order, truth.targets)).mean
+    assert first.regret == pytest.approx(second.regret, abs=1e-14)
+    for one, other in zip(first.at_k, second.at_k, strict=True):
+        assert astuple(one) == pytest.approx(astuple(other), abs=1e-14)
+
+
+def test_choices_that_are_not_defined() -> None:
+    a, b = RANDOM.standard_normal((2, 6, 6))
+    b[:, 0] = 0.1
+    result = evaluate(table(a), table(b))
+    assert result.targets["a"].relative_regret is None
+    assert result.targets["a"].regret == 0
+    # With 5 sources besides the target, all are relevant.
+    assert all(entry.precision is entry.recall is entry.random_recall is None for entry in result.mean.at_k)
+    assert result.mean.at_k[4].best_found == pytest.approx(1)
+
+
+def test_numbers_must_be_finite() -> None:
+    a, b = RANDOM.standard_normal((2, 6, 6))
+    b[2, 1] = np.inf
+    with pytest.raises(ValueError, match="the truth holds inf at source 'c', target 'b'"):
+        evaluate(table(a), table(b))
+    a[3, 0] = np.nan
+    with pytest.raises(ValueError, match="the affinity holds nan at source 'd', target 'a'"):
+        evaluate(table(a), table(b))
 
 
 def test_too_little_in_common_names_both_sides() -> None:

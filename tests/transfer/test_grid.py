@@ -133,7 +133,7 @@ def test_draws() -> None:
     for rows in draws:
         assert len(np.unique(rows)) == 200
         np.testing.assert_array_equal(rows, legacy.choice(range(5000), 200, replace=False))
-    with pytest.raises(ValueError, match="50 images are asked for, and the files have 10"):
+    with pytest.raises(ValueError, match="50 images are asked for, and there are 10"):
         draw_images(10, 50, None, 0)
-    with pytest.raises(ValueError, match="every draw of 10 out of 10 images is the same; ask for fewer with --images"):
+    with pytest.raises(ValueError, match="every draw of 10 out of 10 images is the same; ask for fewer images"):
         draw_images(10, 10, 5, 0)

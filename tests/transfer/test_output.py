@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from dds_transfer.output import write_json, write_records, writing
+from dds_transfer.output import write_json, write_records, writing, writing_folder
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -38,3 +38,22 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         write_json(tmp_path / "result.json", {"x": math.nan})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    for content in ("old", "new"):
+        with writing_folder(path) as folder:
+            (folder / content).write_text(content)
+            assert not (path / content).exists()
+        assert [file.name for file in path.iterdir()] == [content]
+
+    def fail() -> None:
+        with writing_folder(path) as folder:
+            (folder / "half").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]

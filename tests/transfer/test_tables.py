@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dds_transfer import evaluate
 from dds_transfer.tables import TASKONOMY_TASKS, TRUTHS, Table, load_truth, read_table
 
 
@@ -50,7 +51,7 @@ def test_binary_content_is_no_table(tmp_path: Path) -> None:
         read_table(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("name", TRUTHS)
+@pytest.mark.parametrize("name", ["taskonomy-affinity", "taskonomy-winrate"])
 def test_bundled_truth_has_the_17_tasks_of_the_paper(name: str) -> None:
     truth = load_truth(name)
     assert truth.sources == truth.targets == list(TASKONOMY_TASKS)
@@ -66,8 +67,35 @@ def test_bundled_truth_holds_the_published_numbers() -> None:
     assert (winrate.values == 0).sum() > 30
 
 
+def test_pascal_voc_is_one_column_under_the_name_of_the_authors_model() -> None:
+    truth = load_truth("pascal-voc")
+    assert truth.targets == ["pascal_voc_segmentation"]
+    assert len(truth.sources) == 17
+    # The paper's 17 tasks with class_places in place of denoise.
+    assert set(truth.sources) == set(TASKONOMY_TASKS) - {"denoise"} | {"class_places"}
+    assert truth.sources[int(truth.values.argmax())] == "segment25d"
+    assert truth.values.max() == 0.656534260134841
+
+
+def test_branching_knows_the_best_block_of_each_task() -> None:
+    truth = load_truth("branching")
+    best = {task: truth.sources[i] for task, i in zip(truth.targets, truth.values.argmax(axis=0), strict=True)}
+    assert best == {"edge2d": "block1", "rgb2depth": "block3", "rgb2sfnorm": "block3", "segmentsemantic": "block4"}
+    np.testing.assert_array_equal(truth.values.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_every_bundled_truth_can_be_evaluated_against(name: str) -> None:
+    truth = load_truth(name)
+    result = evaluate(truth, truth)
+    assert result.mean.spearman == pytest.approx(1)
+    assert result.mean.regret == 0
+    assert result.notes == []
+
+
 def test_an_unknown_truth_lists_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match="'taskonomy': neither a file nor one of taskonomy-affinity, taskonomy-winrate"
+        ValueError,
+        match="'taskonomy': neither a file nor one of taskonomy-affinity, taskonomy-winrate, pascal-voc, branching",
     ):
         load_truth("taskonomy")

@@ -1,0 +1,1 @@
+"""The commands of ``dds``, a module each."""

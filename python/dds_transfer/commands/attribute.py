@@ -1,0 +1,139 @@
+"""``dds attribute``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+from torch import nn
+
+import dds_ext
+from dds_transfer.attribution import METHODS, attribution_affinity, dds_affinity
+from dds_transfer.blocks import block_hooks
+from dds_transfer.commands.common import json_option, output
+from dds_transfer.commands.networks import (
+    Numbers,
+    choose_preprocessing,
+    device_option,
+    has_random_weights,
+    image_notes,
+    images_option,
+    mean_option,
+    pretrained_option,
+    size_option,
+    skip_option,
+    std_option,
+)
+from dds_transfer.extraction import place_of
+from dds_transfer.images import load_images
+from dds_transfer.models import load_model, model_name
+from dds_transfer.output import write_json
+from dds_transfer.terminal import show_notes, show_records, working
+
+FEWEST = 4  # images that DDS can be computed of
+
+
+@click.command(short_help="Similarity by attribution maps, a rival of DDS.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL[=WEIGHTS]...")
+@images_option
+@click.option(
+    "--method",
+    type=click.Choice(list(METHODS)),
+    default="saliency",
+    show_default=True,
+    help="How the importance of a pixel is measured.",
+)
+@output(
+    "-o", "--output", required=True, endings=(".csv",), help="CSV file to write: a row per source, a column per target."
+)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="Module whose outputs are explained. Default: block4 as of 'dds extract'; the model itself if it has none.",
+)
+@pretrained_option
+@size_option
+@mean_option
+@std_option
+@skip_option
+@device_option
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images at once.")
+@json_option
+def attribute(
+    models: tuple[str, ...],
+    source: str,
+    method: str,
+    output: Path,
+    layer: str | None,
+    pretrained: bool,
+    size: int | None,
+    mean: Numbers | None,
+    std: Numbers | None,
+    skip_unreadable: bool,
+    device: str | None,
+    batch_size: int,
+    json_path: Path | None,
+) -> None:
+    """Similarity of every network to every other by attribution maps (Song et al., 2019), as a table.
+
+    A map says how much each pixel of an image contributes to the sum of an encoder's outputs; the similarity of two
+    networks is the mean cosine of their maps of the same images. Prints what it cost, beside DDS of the same outputs.
+    epsilon_lrp and deeplift are defined for networks of linear layers, activations and max-pooling, such as ResNets.
+
+    MODEL is torchvision:NAME, timm:NAME, hf:FOLDER or hf:NAME (transformers), or package.module:factory; =WEIGHTS is a
+    file with weights for it, after which it is named in the table.
+
+    \b
+    Examples:
+      dds attribute timm:resnet50 timm:resnet18 --pretrained --images photos/ --method saliency -o affinity.csv
+      dds attribute torchvision:resnet50=depth.pt torchvision:resnet50=edges.pt --images photos/ \\
+          --method epsilon_lrp -o affinity.csv
+      dds evaluate affinity.csv --truth taskonomy-affinity
+    """
+    networks: dict[str, nn.Module] = {}
+    layers: dict[str, str | None] = {}
+    random = []
+    for text in models:
+        model, _, file = text.partition("=")
+        weights = file or None
+        name = model_name(model, weights)
+        if name in networks:
+            raise ValueError(f"two models are named {name!r}; copy a file of weights to another name")
+        with working(f"loading {name}"):
+            network = load_model(model, weights=weights, pretrained=pretrained and weights is None)
+        networks[name] = network.to(place_of(network, device))
+        layers[name] = layer or _last_block(network)
+        if has_random_weights(model, weights, pretrained):
+            random.append(name)
+    chosen = {name: choose_preprocessing(network, size, mean, std) for name, network in networks.items()}
+    loaded = {each: load_images(source, each, skip_unreadable=skip_unreadable) for each in set(chosen.values())}
+    images = {name: loaded[each] for name, each in chosen.items()}
+    n = len(next(iter(images.values())))
+    maps = attribution_affinity(networks, images, method, layers=layers, batch_size=batch_size)
+    maps.table.write(output)
+    seconds = {method: maps.seconds}
+    if n >= FEWEST:
+        seconds["dds"] = dds_affinity(networks, images, layers=layers, batch_size=batch_size).seconds
+    if json_path:
+        how: dict[str, object] = {"method": method, "models": models, "layers": layers, "pretrained": pretrained}
+        how |= {"images": source, "n": n, "unreadable": next(iter(images.values())).unreadable, "random": random}
+        how |= {"preprocessing": {name: asdict(each) for name, each in chosen.items()}}
+        how |= {"seconds_per_model_and_image": seconds, "affinity": maps.table.values.tolist()}
+        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+    click.echo(f"{output}: {method} between {len(networks)} models, {n} images")
+    cost = [{"measure": name, "milliseconds": 1000 * value} for name, value in seconds.items()]
+    show_records("Cost per model and image, without reading the images", cost)
+    notes = [f"explained of {name}: {target or 'its own outputs'}" for name, target in layers.items()]
+    if random:
+        notes.append(f"the weights of {', '.join(random)} are random; MODEL=WEIGHTS or --pretrained gives others")
+    show_notes(notes + list(dict.fromkeys(note for each in loaded.values() for note in image_notes(each))))
+
+
+def _last_block(network: nn.Module) -> str | None:
+    """The module that ends an encoder, or None where no blocks are known."""
+    try:
+        return block_hooks(network)["block4"]
+    except ValueError:
+        return None

@@ -1,0 +1,170 @@
+"""What the commands share: options, and models from files."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from numpy.typing import NDArray
+
+import dds_ext
+from dds_transfer.features import Features, common_images, load_features, load_one
+from dds_transfer.output import STDOUT
+from dds_transfer.tables import TRUTHS
+from dds_transfer.terminal import working
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def output(
+    *names: str, endings: tuple[str, ...] = (), needs: str = "", stdout: bool = False, **settings: Any
+) -> Callable[[Command], Command]:
+    """An option that names a file to write.
+
+    Args:
+        names: of the option, as click takes them.
+        endings: what the file's name must end in one of.
+        needs: a module that writing it takes, whose own packages may be missing.
+        stdout: whether ``-`` is standard output; all else that the command prints then goes to standard error.
+        settings: those of ``click.option``.
+    """
+
+    def check(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+        # Found out before the work rather than after it.
+        if path is None:
+            return None
+        if path == STDOUT:
+            if not stdout:
+                raise click.BadParameter("- is standard output, which is for --json")
+            ctx.with_resource(redirect_stdout(sys.stderr))
+            return path
+        if not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {path.parent}")
+        device = path.exists() and not path.is_file()
+        if endings and path.suffix not in endings and not device:  # this also spares an input that is named by mistake
+            raise click.BadParameter(f"{path} must end in {' or '.join(endings)}")
+        option = parameter.opts[-1] if parameter.opts[-1].startswith("-") else parameter.opts[0]
+        other = ctx.meta.setdefault("outputs", {}).setdefault(path.resolve(), option)
+        if other != option:
+            raise click.BadParameter(f"{path} is the file of {other} too; name another")
+        if needs:
+            import_module(needs)
+        return path
+
+    kind = click.Path(dir_okay=False, writable=True, allow_dash=stdout, path_type=Path)
+    return click.option(*names, type=kind, callback=check, **settings)
+
+
+csv_option = output("--csv", "csv_path", endings=(".csv",), help="Also write the result to this CSV file.")
+json_option = output(
+    "--json",
+    "json_path",
+    endings=(".json",),
+    stdout=True,
+    help="Also write the result, with how it was obtained, to this JSON file; - is standard output.",
+)
+measure_option = click.option(
+    "--measure", type=click.Choice(list(dds_ext.MEASURES)), default="dds", show_default=True, help="Similarity to use."
+)
+seed_option = click.option(
+    "--seed", default=1993, show_default=True, help="Of the draws; the default is the DDS authors' seed."
+)
+plot_option = output(
+    "--plot",
+    endings=(".png", ".pdf", ".svg"),
+    needs="dds_transfer.plots",
+    help="Also draw the result to this file (.png, .pdf, .svg). Needs dds_ext[plot].",
+)
+types_option = click.option(
+    "--types",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CSV",
+    help="Types of the tasks, rows of task and type under a heading; by default Taskonomy's, by its tasks' names.",
+)
+TRUTH_HELP = f"Measured transfer results: {', '.join(TRUTHS)}, or a CSV file (rows: sources, columns: targets)."
+
+
+def sources_options(command: Command) -> Command:
+    """The options of a target and its sources, and the sources that a shell expands behind the first."""
+    for option in (
+        click.argument("more", nargs=-1, metavar="[SOURCE]..."),
+        click.option(
+            "--sources", multiple=True, metavar="SOURCE...", help="Files or folders with the candidates' features."
+        ),
+        click.option("--target", required=True, metavar="FILE", help="Features of the target model."),
+    ):
+        command = option(command)
+    return command
+
+
+class ManyValues(click.Command):
+    """A command whose repeatable options take several values at once, as a shell expands them: ``--tasks *.npy``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat such an option before each of its values, which is the form that click knows."""
+        ctx.meta["arguments"] = args  # as they were typed
+        many = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
+        repeated: list[str] = []
+        option = ""
+        for arg in args:
+            if arg in many:
+                option = arg
+            elif arg.startswith("-"):
+                option = ""
+            elif option and repeated[-1] != option:
+                repeated.append(option)
+            repeated.append(arg)
+        return super().parse_args(ctx, repeated)
+
+
+def load_candidates(target: str, sources: Sequence[str]) -> tuple[Features, list[Features]]:
+    """A target, and the models besides it that are to be compared with it, on the same images."""
+    if not sources:
+        raise click.UsageError("no sources: give files or folders after --sources")
+    aim = load_one(target)
+    models = without(load(sources), aim)
+    common_images([aim, *models])
+    return aim, models
+
+
+def load(sources: Sequence[str]) -> list[Features]:
+    """The models in files and folders."""
+    with working("reading features"):
+        return load_features(sources)
+
+
+def load_blocks(model: Sequence[str]) -> list[Features]:
+    """A model's blocks: of several files in their order, of one folder or archive by name, numbers by their value."""
+    blocks = load(model)
+    if len(model) > 1:
+        return blocks
+
+    def key(block: Features) -> list[tuple[str, int]]:
+        return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", block.name)]
+
+    return sorted(blocks, key=key)
+
+
+def model_called(model: Sequence[str]) -> str:
+    """What to call the model whose blocks these files hold."""
+    return Path(model[0]).stem if len(model) == 1 else "the model"
+
+
+def arrays(models: Sequence[Features]) -> dict[str, NDArray[Any]]:
+    """Features by name, as `dds_ext` takes them."""
+    return {model.name: model.X for model in models}
+
+
+def without(models: Sequence[Features], aim: Features) -> list[Features]:
+    """The models less the target itself, which is often in the same folder or file."""
+    place = (aim.path.resolve(), aim.member)
+    sources = [model for model in models if (model.path.resolve(), model.member) != place]
+    if not sources:
+        raise ValueError(f"no sources are left besides the target, {aim.origin}")
+    return sources

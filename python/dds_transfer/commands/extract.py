@@ -1,0 +1,149 @@
+"""``dds extract``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+import dds_ext
+from dds_transfer.commands.common import json_option
+from dds_transfer.commands.networks import (
+    Numbers,
+    choose_preprocessing,
+    device_option,
+    has_random_weights,
+    image_notes,
+    images_option,
+    mean_option,
+    pretrained_option,
+    size_option,
+    skip_option,
+    std_option,
+)
+from dds_transfer.extraction import choose_layers, extract_features
+from dds_transfer.images import load_images
+from dds_transfer.models import load_model, model_name
+from dds_transfer.output import write_json
+from dds_transfer.terminal import show_notes, show_records
+
+LIST = "images.json"
+
+
+@click.command(short_help="Features of a network's layers on a folder of images.")
+@click.argument("model")
+@images_option
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to: NAME.LAYER.npy for each layer, and images.json, the images in the order of the rows.",
+)
+@click.option(
+    "--layers",
+    multiple=True,
+    metavar="PATTERN",
+    help="Module to take, by its name or a pattern such as 'layer?'; may be repeated. Default: block1 to block4.",
+)
+@click.option(
+    "--pool",
+    default="none",
+    show_default=True,
+    metavar="none|average|grid:G|class",
+    help="What to keep of an output: all, the mean over space or tokens, G x G means, or the class token.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights for MODEL: .safetensors, .pt, .pth.")
+@pretrained_option
+@click.option("--name", help="Of the model in file names. Default: the last part of MODEL, or the name of --weights.")
+@size_option
+@mean_option
+@std_option
+@skip_option
+@device_option
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
+@click.option("--autocast", is_flag=True, help="Run in mixed precision.")
+@json_option
+def extract(
+    model: str,
+    source: str,
+    output: Path,
+    layers: tuple[str, ...],
+    pool: str,
+    weights: Path | None,
+    pretrained: bool,
+    name: str | None,
+    size: int | None,
+    mean: Numbers | None,
+    std: Numbers | None,
+    skip_unreadable: bool,
+    device: str | None,
+    batch_size: int,
+    autocast: bool,
+    json_path: Path | None,
+) -> None:
+    """Write what the layers of a network make of the images, one .npy per layer, for `dds rank` and the others.
+
+    MODEL is torchvision:NAME, timm:NAME, hf:FOLDER or hf:NAME (transformers), or package.module:factory, a Python
+    function that returns a torch module. Nothing is downloaded without --pretrained; without weights they are random.
+
+    Images are all those below the folder, in the order of their paths. Each is resized so that its shorter side has
+    256/224 of the size, cut to the centre and normalised. Run again after an interruption, the command goes on where it
+    stopped; what is there already, of the same weights, images and settings, is not computed again.
+
+    \b
+    Examples:
+      dds extract torchvision:resnet50 --images photos/ --pretrained -o features/
+      dds extract torchvision:resnet50 --weights depth.pt --images photos/ --pool grid:4 -o features/
+      dds extract hf:checkpoints/vit --images photos/ --layers 'layers.*' --pool class -o features/
+      dds extract mypackage.nets:make_net --images photos.npy --layers encoder -o features/
+    """
+    network = load_model(model, weights=weights, pretrained=pretrained)
+    modules = choose_layers(network, layers or None)
+    images = load_images(source, choose_preprocessing(network, size, mean, std), skip_unreadable=skip_unreadable)
+    listing = {"digest": images.digest(), "images": images.names, "unreadable": images.unreadable}
+    _check_rows(output / LIST, listing["digest"])
+    output.mkdir(parents=True, exist_ok=True)
+    name = name or model_name(model, weights)
+    features = extract_features(
+        network,
+        images,
+        modules,
+        pool=pool,
+        batch_size=batch_size,
+        device=device,
+        autocast=autocast,
+        save_as=output / name,
+    )
+    write_json(output / LIST, listing)
+    records = [
+        {"layer": layer, "module": modules[layer], "shape": X.shape, "file": f"{name}.{layer}.npy"}
+        for layer, X in features.items()
+    ]
+    if json_path:
+        how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}
+        how |= {"images": source}
+        how |= {"n": len(images), "unreadable": images.unreadable, "pool": pool, "autocast": autocast, "device": device}
+        how |= {"preprocessing": images.preprocessing and asdict(images.preprocessing), "layers": records}
+        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+    show_records(
+        f"Features of {name} on {len(images)} images, in {output}",
+        [{**record, "shape": str(record["shape"])} for record in records],
+    )
+    random = ["the weights are random; --weights or --pretrained gives others"]
+    show_notes([*(random if has_random_weights(model, weights, pretrained) else []), *image_notes(images)])
+
+
+def _check_rows(path: Path, digest: object) -> None:
+    """Refuse a folder with features of other images: row i must be the same image in every file."""
+    if not path.exists():
+        return
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))["digest"]
+    except (ValueError, TypeError, KeyError):  # somebody else's file
+        other = None
+    if other != digest:
+        raise ValueError(f"{path.parent} holds features of other images, listed in {path}; write to another folder")

@@ -1,0 +1,57 @@
+"""What the commands that run networks share: options, the preprocessing of images, and notes about them."""
+
+from __future__ import annotations
+
+import click
+from torch import nn
+
+from dds_transfer.images import Images, Preprocessing, listed
+from dds_transfer.models import preprocessing_of
+
+Numbers = tuple[float, float, float]
+
+images_option = click.option(
+    "--images", "source", required=True, metavar="PATH", help="Folder of images, or a file of an array."
+)
+pretrained_option = click.option(
+    "--pretrained", is_flag=True, help="The library's pretrained weights, downloaded if need be."
+)
+size_option = click.option(
+    "--size", type=click.IntRange(1), help="Side of the images, in pixels. Default: the model's, or 224."
+)
+mean_option = click.option("--mean", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's.")
+std_option = click.option("--std", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's.")
+skip_option = click.option(
+    "--skip-unreadable", is_flag=True, help="Leave out images that cannot be read instead of stopping."
+)
+device_option = click.option("--device", help="Where to run, such as cuda. Default: cpu.")
+
+
+def choose_preprocessing(
+    network: nn.Module, size: int | None, mean: Numbers | None, std: Numbers | None
+) -> Preprocessing:
+    """What the user asked for, and for the rest what the network states."""
+    stated = preprocessing_of(network)
+    return Preprocessing(size or stated.size, mean or stated.mean, std or stated.std)
+
+
+def has_random_weights(model: str, weights: object, pretrained: bool) -> bool:
+    """Whether a model by this name gets random weights; a Python function may bring its own."""
+    return weights is None and not pretrained and model.startswith(("torchvision:", "timm:"))
+
+
+def image_notes(images: Images) -> list[str]:
+    """What was done to the images, and which were left out."""
+    notes = []
+    if prepared := images.preprocessing:
+        notes.append(
+            f"pictures were cut to {prepared.size} x {prepared.size}, mean {prepared.mean}, std {prepared.std}"
+        )
+    if images.unreadable:
+        reasons = listed([f"{name} ({reason})" for name, reason in images.unreadable.items()])
+        notes.append(f"images left out because they cannot be read, {len(images.unreadable)}: {reasons}")
+    if images.others:
+        notes.append(
+            f"files left out because they do not end like images, {len(images.others)}: {listed(images.others)}"
+        )
+    return notes

@@ -1,0 +1,100 @@
+"""``dds rank``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dds_transfer.commands.common import (
+    arrays,
+    csv_option,
+    json_option,
+    load_candidates,
+    measure_option,
+    plot_option,
+    seed_option,
+    sources_options,
+)
+from dds_transfer.output import write_json
+from dds_transfer.selection import rank_models
+from dds_transfer.terminal import show_notes, show_table, working
+
+
+@click.command(short_help="Rank source models for a target model.")
+@sources_options
+@measure_option
+@click.option(
+    "--bootstrap", type=click.IntRange(1), metavar="DRAWS", help="Add intervals from random draws of the images."
+)
+@click.option(
+    "--images",
+    type=click.IntRange(4),
+    metavar="N",
+    help="Images in a draw: by default 200, or half of them if that is less; with --replacement all.",
+)
+@click.option("--replacement", is_flag=True, help="Draw with replacement; pairs of copies of an image are left out.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="P",
+    default=0.95,
+    show_default=True,
+    help="Of the percentile intervals.",
+)
+@seed_option
+@csv_option
+@json_option
+@plot_option
+def rank(
+    target: str,
+    sources: tuple[str, ...],
+    more: tuple[str, ...],
+    measure: str,
+    bootstrap: int | None,
+    images: int | None,
+    replacement: bool,
+    confidence: float,
+    seed: int,
+    csv_path: Path | None,
+    json_path: Path | None,
+    plot: Path | None,
+) -> None:
+    """Rank source models by their similarity to a target model, the most promising one first.
+
+    The target's own array is left out where it is among the sources. With --bootstrap, each score comes with the mean
+    and the interval of its scores on random draws of the images, and with the share of draws in which the source
+    comes first. Without replacement, as in the DDS paper, the interval says how much depends on which N images were
+    taken; with --replacement, how far the score would change with other images like these.
+
+    \b
+    Examples:
+      dds rank --target target.npy --sources features/
+      dds rank --target target.npy --sources resnet.npy vit.safetensors --csv ranking.csv
+      dds rank --target target.npy --sources features/ --bootstrap 100 --plot ranking.png
+      dds rank --target tasks.npz:depth --sources tasks.npz --measure rsa
+    """
+    if bootstrap is None and (images is not None or replacement):
+        raise click.UsageError("--images and --replacement say how to draw; give --bootstrap DRAWS too")
+    aim, models = load_candidates(target, sources + more)
+    with working(f"{measure}, {len(models)} models, {len(aim.X)} images", steps=bootstrap) as step:
+        ranking = rank_models(
+            aim.X,
+            arrays(models),
+            measure,
+            name=aim.name,
+            bootstrap=bootstrap,
+            images=images,
+            replacement=replacement,
+            confidence=confidence,
+            seed=seed,
+            step=step,
+        )
+    if csv_path:
+        ranking.to_csv(csv_path)
+    if json_path:
+        write_json(json_path, {**ranking.to_dict(), "target": aim.origin})
+    if plot:
+        ranking.plot(plot)
+    show_table(ranking.title, *ranking.table())
+    show_notes(ranking.notes)

@@ -1,0 +1,398 @@
+"""Features of networks: what their layers make of images, in memory or in files that can be continued."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dds_transfer.blocks import block_hooks
+from dds_transfer.images import Images, load_images, tensor_bytes
+from dds_transfer.models import first_line, preprocessing_of
+from dds_transfer.output import write_json
+from dds_transfer.terminal import working
+
+Array = NDArray[Any]
+Pool = Callable[[Tensor], Tensor]
+
+
+def extract_features(
+    model: nn.Module,
+    data: Any,
+    layers: str | Iterable[str] | Mapping[str, str] | None = None,
+    *,
+    pool: str = "none",
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    autocast: bool = False,
+    save_as: str | Path | None = None,
+) -> dict[str, Array]:
+    """The outputs of a network's layers for n images.
+
+    Args:
+        model: any module that takes one tensor, a batch of inputs. It runs in evaluation mode without gradients; modes,
+            device and hooks are afterwards what they were, also after an error.
+        data: ``Images`` from :func:`load_images`, or what that function takes; pictures then go through
+            ``preprocessing_of(model)``.
+        layers: names of modules as in ``model.named_modules()``, or patterns, in which ``*`` and ``?`` stand for parts
+            of a name between dots (``layer?``, ``encoder.layer.*``); or a mapping from names of one's own to such names
+            of modules; by default :func:`block_hooks`. Of an output that is a tuple or a dictionary,
+            ``last_hidden_state`` or else the first tensor is taken.
+        pool: what is kept of an output.
+
+            - ``none``: all of it, (n, ...).
+            - ``average``: the mean over space of (n, C, height, width), or over the tokens of (n, tokens, d).
+            - ``grid:G``: adaptive average pooling of (n, C, height, width) to (n, C, G, G).
+            - ``class``: the first token of (n, tokens, d), the class token of most vision transformers.
+
+            Outputs (n, height, width, C) with height = width != C, as Swin's, are taken for what they are. ``average``
+            leaves (n, d) alone.
+        batch_size: images per run of the network.
+        device: where to run, by default where the model is.
+        autocast: run in mixed precision, torch's lower type of the device (float16 on CUDA, bfloat16 on the CPU).
+        save_as: start of the paths of files to write, ``features/resnet50`` for ``features/resnet50.layer1.npy``. A
+            layer that is there already, of the same weights, images and settings, is not computed again, and an
+            interrupted extraction goes on where it stopped. ``features/resnet50.layer1.json`` says what the features
+            are of; rows that wait to be continued are in a hidden file that ends in ``.part``. Code is not compared:
+            after a change to a network's forward function, delete the files.
+
+    Returns:
+        An array (n, ...) for each layer in the order of the network, float32 (float64 of a float64 network), mapped
+        into memory if ``save_as`` is given.
+
+    Raises:
+        ValueError: layers that are not in the model, do not run, run several times or give no features; a model that
+            fails on the images; images that cannot be read.
+        TypeError: data of a kind that is not served.
+    """
+    pooling = _pooling(pool)
+    if batch_size < 1:
+        raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
+    modules = choose_layers(model, layers)
+    place = place_of(model, device)
+    images = data if isinstance(data, Images) else load_images(data, preprocessing_of(model))
+    found: dict[str, Array] = {}
+    with ExitStack() as files:
+        sinks: dict[str, _Memory | _File] = {}
+        if save_as is None:
+            sinks = {layer: _Memory(len(images)) for layer in modules}
+        else:
+            about = _about(model, images, pool, torch.get_autocast_dtype(place.type) if autocast else None)
+            for layer, module in modules.items():
+                file = _File(Path(f"{save_as}.{layer}.npy"), len(images), {"layer": module, **about})
+                if (saved := file.saved()) is not None:
+                    found[layer] = saved
+                else:
+                    sinks[layer] = files.enter_context(file)
+        if sinks:
+            start = min(sink.rows for sink in sinks.values())
+            hooked = {layer: modules[layer] for layer in sinks}
+            batches = images.batches(start, batch_size)
+            steps = -(-(len(images) - start) // batch_size)
+            with working("extracting features", steps=steps) as step, running(model, place, autocast) as run:
+                for first, inputs in batches:
+                    for layer, rows in _outputs(model, run, inputs, hooked, pooling, first).items():
+                        sinks[layer].add(first, rows)
+                    step()
+        found |= {layer: sink.finish() for layer, sink in sinks.items()}
+    return {layer: found[layer] for layer in modules}
+
+
+def choose_layers(model: nn.Module, layers: str | Iterable[str] | Mapping[str, str] | None) -> dict[str, str]:
+    """The modules that ``layers`` of :func:`extract_features` stands for, by the name their features get."""
+    if layers is None:
+        return block_hooks(model)
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    if isinstance(layers, Mapping):
+        matches = {name: [name] if name in names else [] for name in layers.values()}
+    else:
+        patterns = [layers] if isinstance(layers, str) else layers
+        matches = {pattern: [name for name in names if _matches(name, pattern)] for pattern in patterns}
+    if not matches:
+        raise ValueError("no layers are named")
+    for pattern, matching in matches.items():
+        if not matching:
+            top = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"the {type(model).__name__} has no layer {pattern!r}; at the top it has {top or 'none'}")
+    if isinstance(layers, Mapping):
+        return dict(layers)
+    chosen = set(chain(*matches.values()))
+    return {name: name for name in names if name in chosen}
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name matches part by part, as paths do: an asterisk does not cross a dot."""
+    own, parts = name.split("."), pattern.split(".")
+    return len(own) == len(parts) and all(map(fnmatchcase, own, parts))
+
+
+def _pooling(pool: str) -> Pool:
+    if pool in ("none", "average", "class"):
+        return {"none": lambda output: output, "average": _average, "class": _class_token}[pool]
+    if match := re.fullmatch(r"grid:([1-9]\d*)", pool):
+        return partial(_grid, int(match[1]))
+    raise ValueError(f"no pooling {pool!r}: it is none, average, class or grid:G, such as grid:4")
+
+
+def _average(output: Tensor) -> Tensor:
+    if output.ndim == 3:
+        return output.mean(1)
+    return _channels_first(output).flatten(2).mean(2) if output.ndim > 3 else output
+
+
+def _class_token(output: Tensor) -> Tensor:
+    if output.ndim != 3:
+        raise ValueError("there is no class token in it; that takes (n, tokens, d)")
+    return output[:, 0]
+
+
+def _grid(side: int, output: Tensor) -> Tensor:
+    if output.ndim != 4:
+        raise ValueError("it has no grid; that takes (n, C, height, width)")
+    return nn.functional.adaptive_avg_pool2d(_channels_first(output), side)
+
+
+def _channels_first(output: Tensor) -> Tensor:
+    """(n, C, *space) of an output that may be (n, height, width, C)."""
+    last = output.ndim == 4 and output.shape[1] == output.shape[2] != output.shape[3]
+    return output.permute(0, 3, 1, 2) if last else output
+
+
+def place_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    """The device asked for, if it is there; by default the model's."""
+    if device is None:
+        first = next(chain(model.parameters(), model.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # no such device, or no torch that knows it
+        raise ValueError(f"cannot use the device {device}: {first_line(error)}") from error
+
+
+@contextmanager
+def running(model: nn.Module, place: torch.device, autocast: bool) -> Iterator[Callable[[Tensor], Any]]:
+    """Runs the model on inputs of any device and floating type; puts its modes and its place back afterwards."""
+    before = place_of(model, None)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    modes = [(module, module.training) for module in model.modules()]
+
+    def run(inputs: Tensor) -> Any:
+        # Token numbers stay whole.
+        return model(inputs.to(place, dtype if inputs.is_floating_point() else None))
+
+    try:
+        if place != before:
+            model.to(place)
+        model.eval()
+        with torch.no_grad(), torch.autocast(place.type, enabled=autocast):
+            yield run
+    finally:
+        for module, training in modes:
+            module.training = training
+        if place != before:
+            model.to(before)
+
+
+def _outputs(
+    model: nn.Module,
+    run: Callable[[Tensor], Any],
+    inputs: Tensor,
+    layers: Mapping[str, str],
+    pooling: Pool,
+    first: int,
+) -> dict[str, Array]:
+    """The pooled outputs of the layers for one batch, on the CPU."""
+    seen: dict[str, Array] = {}
+
+    def hook(layer: str, module: nn.Module, _: Any, output: Any) -> None:
+        if layer in seen:
+            raise ValueError(
+                f"layer {layers[layer]} runs several times for one batch, so that its output is not one thing; "
+                "name a module that runs once"
+            )
+        tensor = tensor_of(output)
+        if tensor is None or tensor.is_complex() or tensor.ndim < 2 or len(tensor) != len(inputs):
+            what = type(output).__name__ if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(
+                f"layer {layers[layer]} gives {what} for {len(inputs)} images, not a row of features for each"
+            )
+        try:
+            pooled = pooling(tensor)
+        except ValueError as error:
+            raise ValueError(f"layer {layers[layer]} gives {tuple(tensor.shape)}: {error}") from error
+        if pooled.numel() == 0:
+            raise ValueError(f"layer {layers[layer]} gives {tuple(tensor.shape)}: it is empty")
+        # Copied now, because the next module may work in place (ReLU often does).
+        wide = torch.float64 if pooled.dtype == torch.float64 else torch.float32
+        seen[layer] = pooled.detach().to("cpu", wide, copy=True).contiguous().numpy()
+
+    handles = [model.get_submodule(name).register_forward_hook(partial(hook, layer)) for layer, name in layers.items()]
+    try:
+        run(inputs)
+    except ValueError:
+        raise
+    except Exception as error:  # anything may go wrong in somebody's network
+        shape = tuple(inputs.shape[1:])
+        raise ValueError(
+            f"the {type(model).__name__} fails on images {first} to {first + len(inputs) - 1} of shape {shape}: "
+            + first_line(error)
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, name in layers.items():
+        if layer not in seen:
+            raise ValueError(f"layer {name} does not run when the {type(model).__name__} is given images")
+    return seen
+
+
+def tensor_of(output: Any) -> Tensor | None:
+    """The tensor in a layer's output: itself, ``last_hidden_state``, or the first in a tuple or dictionary."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        if isinstance(state := output.get("last_hidden_state"), Tensor):
+            return state
+        output = tuple(output.values())
+    if isinstance(output, tuple | list):
+        return next((tensor for part in output if (tensor := tensor_of(part)) is not None), None)
+    return None
+
+
+class _Memory:
+    """A layer's features in memory, filled from the first row on."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.rows = n, 0
+        self.array: Array | None = None
+
+    def add(self, first: int, rows: Array) -> None:
+        """Put down rows ``first`` to ``first + len(rows)``."""
+        if self.array is None:
+            self.array = np.empty((self.n, *rows.shape[1:]), rows.dtype)
+        _same_shape(self.array.shape, rows, first)
+        self.array[first : first + len(rows)] = rows
+
+    def finish(self) -> Array:
+        """All rows."""
+        assert self.array is not None  # there is at least one image
+        return self.array
+
+
+class _File:
+    """A layer's features in a .npy file, which grows under another name until it is whole.
+
+    The length of the growing file says how many rows there are, and its name holds a digest of what they are of, so
+    that rows of other weights, images or settings are never continued. Beside the whole file a JSON file says it in
+    full.
+    """
+
+    def __init__(self, path: Path, n: int, about: dict[str, Any]) -> None:
+        text = json.dumps(about, sort_keys=True)
+        digest = blake2b(text.encode(), digest_size=8).hexdigest()
+        self.path, self.n, self.about, self.rows = path, n, json.loads(text), 0
+        self.note = path.with_suffix(".json")
+        self.part = path.with_name(f".{path.name}.{digest}.part")
+        self.shape: tuple[int, ...] | None = None
+
+    def saved(self) -> Array | None:
+        """The whole array, if it is there and of these weights, images and settings."""
+        try:
+            same = json.loads(self.note.read_text(encoding="utf-8")) == self.about
+            return _mapped(self.path) if same else None
+        except (OSError, ValueError, EOFError):  # not there, or damaged
+            return None
+
+    def __enter__(self) -> _File:
+        self.file: IO[bytes] = open(self.part, "a+b")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.close()
+            raise ValueError(f"another process is writing {self.path}") from None
+        self.file.seek(0)
+        try:
+            np.lib.format.read_magic(self.file)
+            self.shape, _, dtype = np.lib.format.read_array_header_1_0(self.file)
+            offset, row = self.file.tell(), dtype.itemsize * int(np.prod(self.shape[1:]))
+            self.rows = (self.file.seek(0, os.SEEK_END) - offset) // row
+            self.file.truncate(offset + self.rows * row)
+        except ValueError:  # new, or stopped in the header
+            self.file.truncate(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        if self.rows == 0:
+            self.part.unlink(missing_ok=True)
+
+    def add(self, first: int, rows: Array) -> None:
+        """Put down rows ``first`` to ``first + len(rows)``, less those that are there."""
+        if self.shape is None:
+            self.shape = (self.n, *rows.shape[1:])
+            header = {"descr": rows.dtype.str, "fortran_order": False, "shape": self.shape}
+            np.lib.format.write_array_header_1_0(self.file, header)
+        _same_shape(self.shape, rows, first)
+        self.file.write(rows[self.rows - first :].tobytes())
+        self.file.flush()
+        self.rows = max(self.rows, first + len(rows))
+
+    def finish(self) -> Array:
+        """Give the file its name, and the array mapped into memory."""
+        self.note.unlink(missing_ok=True)  # it may be of an older array, which the new one must not be taken for
+        os.replace(self.part, self.path)
+        write_json(self.note, self.about)
+        for other in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
+            other.unlink()  # of older settings
+        return _mapped(self.path)
+
+
+def _mapped(path: Path) -> Array:
+    array: Array = np.load(path, mmap_mode="r")
+    return array
+
+
+def _same_shape(shape: tuple[int, ...], rows: Array, first: int) -> None:
+    if rows.shape[1:] != shape[1:]:
+        raise ValueError(
+            f"features of image {first} have shape {rows.shape[1:]}, those before {shape[1:]}; "
+            "give all images one size, or pool"
+        )
+
+
+_PLAIN = (bool, int, float, str, tuple, torch.Size, type(None))
+
+
+def _about(model: nn.Module, images: Images, pool: str, autocast: torch.dtype | None) -> dict[str, Any]:
+    """All that a layer's features depend on, as JSON: two extractions that agree in it are taken to be the same."""
+    state = blake2b(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode(), digest_size=16)
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        state.update(tensor_bytes(tensor))
+    for name, module in model.named_modules():  # what is in neither weights nor repr, as a number of attention heads
+        plain = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN) and key != "training"}
+        state.update(f"\n{name} {sorted(plain.items())!r}".encode())
+    return {
+        "model": type(model).__name__,
+        "weights": state.hexdigest(),
+        "images": len(images),
+        "data": images.digest(),
+        "preprocessing": images.preprocessing and {**vars(images.preprocessing)},
+        "pool": pool,
+        "autocast": autocast and str(autocast),
+    }

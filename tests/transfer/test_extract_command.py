@@ -1,0 +1,188 @@
+"""`dds extract` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from dds_transfer import Preprocessing, extract_features, load_images, load_model
+from PIL import Image
+from small_networks import ResNet
+from test_cli import fails
+
+Run = Callable[..., Result]
+SOURCE = "small_networks:make_resnet"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(random.integers(0, 256, (20, 25, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_features_are_written_and_ranked(dds: Run, tmp_path: Path, photos: Path) -> None:
+    output = tmp_path / "features"
+    arguments = [SOURCE, "--images", photos, "-o", output, "--size", 16, "--json", tmp_path / "r.json"]
+    result = dds("extract", *arguments)
+    assert result.exit_code == 0, result.output
+    images = load_images(photos, Preprocessing(16))
+    expected = extract_features(load_model(SOURCE), images)
+    for block, rows in expected.items():
+        np.testing.assert_array_equal(np.load(output / f"make_resnet.{block}.npy"), rows)
+        assert f"{block}  layer{block[-1]}  (6, 4, 8, 8)  make_resnet.{block}.npy" in result.stdout
+    listing = json.loads((output / "images.json").read_text())
+    assert listing == {"digest": images.digest(), "images": [f"{i}.png" for i in range(6)], "unreadable": {}}
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["model"] == SOURCE and content["n"] == 6 and content["preprocessing"]["size"] == 16
+    assert content["layers"][2] == {
+        "layer": "block3",
+        "module": "layer3",
+        "shape": [6, 4, 8, 8],
+        "file": "make_resnet.block3.npy",
+    }
+    ranked = dds("rank", "--target", output / "make_resnet.block4.npy", "--sources", output)
+    assert ranked.exit_code == 0, ranked.output
+    assert "make_resnet.block3" in ranked.stdout
+
+
+def test_options(dds: Run, tmp_path: Path, photos: Path) -> None:
+    trained = ResNet().eval()
+    torch.save(trained.state_dict(), tmp_path / "depth.pt")
+    (photos / "6.png").write_text("no image")
+    (photos / "readme.txt").write_text("about the images")
+    output = tmp_path / "features"
+    weights = ["--weights", tmp_path / "depth.pt", "--layers", "layer[12]", "--layers", "fc", "--pool", "average"]
+    numbers = ["--size", 12, "--mean", 0.5, 0.4, 0.3, "--std", 0.1, 0.2, 0.3, "--batch-size", 4]
+    common = [SOURCE, "--images", photos, "-o", output, *weights, *numbers]
+    fails(dds("extract", *common), "1 of 7 images cannot be read; repair, remove or skip them: 6.png (not an image")
+    assert not output.exists()
+    result = dds("extract", *common, "--skip-unreadable")
+    assert result.exit_code == 0, result.output
+    assert "pictures were cut to 12 x 12, mean (0.5, 0.4, 0.3), std (0.1, 0.2, 0.3)" in result.stderr
+    assert "cannot be read, 1: 6.png (not an image, or damaged at its start)" in result.stderr
+    assert "do not end like images, 1: readme.txt" in result.stderr
+    assert list(json.loads((output / "images.json").read_text())["unreadable"]) == ["6.png"]
+    prepared = Preprocessing(12, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    images = load_images(photos, prepared, skip_unreadable=True)
+    expected = extract_features(trained, images, ["layer1", "layer2", "fc"], pool="average", batch_size=4)
+    files = sorted(file.name for file in output.glob("*.npy"))
+    assert files == ["depth.fc.npy", "depth.layer1.npy", "depth.layer2.npy"]
+    for layer, rows in expected.items():
+        np.testing.assert_array_equal(np.load(output / f"depth.{layer}.npy"), rows)
+    assert dds("extract", *common, "--skip-unreadable", "--name", "mine").exit_code == 0
+    assert (output / "mine.fc.npy").exists()
+
+
+def test_a_folder_holds_features_of_the_same_images(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "-o", tmp_path / "features", "--size", 16]
+    assert dds(*common, "--images", photos).exit_code == 0
+    fewer = shutil.copytree(photos, tmp_path / "fewer")
+    (fewer / "0.png").unlink()
+    fails(dds(*common, "--images", fewer, "--name", "other"), "features holds features of other images, listed in")
+    assert not list((tmp_path / "features").glob("other*"))
+    (fewer / "0.png").write_bytes((photos / "0.png").read_bytes())
+    assert dds(*common, "--images", fewer, "--name", "other").exit_code == 0
+    (tmp_path / "features" / "images.json").write_text("[]")
+    fails(dds(*common, "--images", photos), "features of other images")
+
+
+def test_an_array_for_images(dds: Run, tmp_path: Path) -> None:
+    X = np.random.default_rng(0).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    result = dds("extract", SOURCE, "--images", tmp_path / "x.npy", "-o", tmp_path / "f", "--layers", "fc")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""  # nothing was cut to size
+    expected = extract_features(load_model(SOURCE), X, "fc")["fc"]
+    np.testing.assert_array_equal(np.load(tmp_path / "f" / "make_resnet.fc.npy"), expected)
+
+
+def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
+    def run(source: str, *more: Any, images: Path = photos) -> Result:
+        return dds("extract", source, "--images", images, "-o", tmp_path / "f", *more)
+
+    fails(run("resnet50"), "no model 'resnet50': write torchvision:NAME")
+    fails(run("no_such_package:make"), "there is no Python module no_such_package")
+    fails(run(SOURCE, "--weights", tmp_path / "none.pt"), f"{tmp_path}/none.pt: No such file or directory")
+    fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
+    fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
+    fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
+    fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")
+    fails(run(SOURCE, "--device", "cuda:99"), "cannot use the device cuda:99")
+    fails(run(SOURCE, images=tmp_path / "none"), f"{tmp_path}/none: No such file or directory")
+    fails(run(SOURCE, "--std", 0.1, 0, 0.1), "size and std must be positive")
+    np.save(tmp_path / "grey.npy", np.zeros((4, 1, 16, 16), np.float32))
+    fails(run(SOURCE, images=tmp_path / "grey.npy"), "the ResNet fails on images 0 to 3 of shape (1, 16, 16)")
+    (tmp_path / "file").write_text("")
+    fails(dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "file"), "is a file")
+
+
+def test_help_has_examples(dds: Run) -> None:
+    assert "extract" in dds("--help").stdout
+    result = dds("extract", "--help")
+    assert result.exit_code == 0
+    assert "  dds extract torchvision:resnet50" in result.stdout
+
+
+SLOW = """
+import time
+from pathlib import Path
+from torch import nn
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x):
+        with open("runs", "a") as runs:
+            runs.write("x" * len(x))
+        while len(Path("runs").read_text()) >= 3 and not Path("go").exists():
+            time.sleep(0.01)
+        return self.layer(x)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_command_goes_on_where_it_stopped(
+    tmp_path: Path, photos: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    script = "from dds_transfer.cli import main; main(prog_name='dds')"
+    arguments = ["slow:Slow", "--images", "photos", "-o", "f", "--layers", "layer", "--batch-size", "1", "--size", "8"]
+    command = [sys.executable, "-c", script, "extract", *arguments]
+    runs = tmp_path / "runs"
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (runs.exists() and len(runs.read_text()) == 3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert [file.suffix for file in (tmp_path / "f").iterdir()] == [".part"]
+    (tmp_path / "go").touch()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(runs.read_text()) == 3 + 4  # the third image was not finished: it runs again, with the three left
+    whole = np.load(tmp_path / "f" / "Slow.layer.npy")
+    monkeypatch.chdir(tmp_path)
+    expected = extract_features(load_model("slow:Slow"), load_images(photos, Preprocessing(8)), "layer")["layer"]
+    # Batches of one and of six may be summed in another order: 27 products of size 1 per output.
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
