@@ -68,8 +68,9 @@ def extract_features(
         save_as: start of the paths of files to write, ``features/resnet50`` for ``features/resnet50.layer1.npy``. A
             layer that is there already, of the same weights, images and settings, is not computed again, and an
             interrupted extraction goes on where it stopped. ``features/resnet50.layer1.json`` says what the features
-            are of; rows that wait to be continued are in a hidden file that ends in ``.part``. Code is not compared:
-            after a change to a network's forward function, delete the files.
+            are of; where it says something else of a file that is there, that file is not written over, and the call
+            is refused. Rows that wait to be continued are in a hidden file that ends in ``.part``. Code is not
+            compared: after a change to a network's forward function, delete the files.
 
     Returns:
         An array (n, ...) for each layer in the order of the network, float32 (float64 of a float64 network), mapped
@@ -77,7 +78,7 @@ def extract_features(
 
     Raises:
         ValueError: layers that are not in the model, do not run, run several times or give no features; a model that
-            fails on the images; images that cannot be read.
+            fails on the images; images that cannot be read; files of other features under ``save_as``.
         TypeError: data of a kind that is not served.
     """
     pooling = _pooling(pool)
@@ -298,8 +299,8 @@ class _File:
     """A layer's features in a .npy file, which grows under another name until it is whole.
 
     The length of the growing file says how many rows there are, and its name holds a digest of what they are of, so
-    that rows of other weights, images or settings are never continued. Beside the whole file a JSON file says it in
-    full.
+    that rows of other weights, images or settings are never continued. Beside the whole file a note, a JSON file, says
+    it in full. A file whose note says something else is somebody's features, and never written over.
     """
 
     def __init__(self, path: Path, n: int, about: dict[str, Any]) -> None:
@@ -311,11 +312,25 @@ class _File:
         self.shape: tuple[int, ...] | None = None
 
     def saved(self) -> Array | None:
-        """The whole array, if it is there and of these weights, images and settings."""
+        """The whole array, if it is there; ValueError if it is of other weights, images or settings."""
+        if not self.path.exists():
+            return None
         try:
-            same = json.loads(self.note.read_text(encoding="utf-8")) == self.about
-            return _mapped(self.path) if same else None
-        except (OSError, ValueError, EOFError):  # not there, or damaged
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            other = [name for name, value in self.about.items() if note.get(name) != value]
+        except (OSError, ValueError, AttributeError):
+            raise ValueError(
+                f"{self.path} is there, and {self.note.name} does not say of what; move it away, or write under another "
+                "name (--name, save_as)"
+            ) from None
+        if other:
+            raise ValueError(
+                f"{self.path} holds features that differ in {', '.join(other)}, as {self.note.name} says; move it "
+                "away, or write under another name (--name, save_as)"
+            )
+        try:
+            return _mapped(self.path)
+        except (OSError, ValueError, EOFError):  # damaged
             return None
 
     def __enter__(self) -> _File:
@@ -354,11 +369,11 @@ class _File:
 
     def finish(self) -> Array:
         """Give the file its name, and the array mapped into memory."""
-        self.note.unlink(missing_ok=True)  # it may be of an older array, which the new one must not be taken for
+        self.saved()  # another process may have written it meanwhile
+        write_json(self.note, self.about)  # first, since a note without a file is no harm
         os.replace(self.part, self.path)
-        write_json(self.note, self.about)
         for other in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
-            other.unlink()  # of older settings
+            other.unlink()  # of other settings, which could not be given this name any more
         return _mapped(self.path)
 
 

@@ -102,6 +102,19 @@ def test_a_folder_holds_features_of_the_same_images(dds: Run, tmp_path: Path, ph
     fails(dds(*common, "--images", photos), "features of other images")
 
 
+def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, tmp_path: Path, photos: Path) -> None:
+    output = tmp_path / "features"
+    common = ["extract", SOURCE, "--images", photos, "-o", output, "--size", 16]
+    assert dds(*common).exit_code == 0
+    before = (output / "make_resnet.block1.npy").read_bytes()
+    result = dds(*common, "--pool", "average")
+    fails(result, "make_resnet.block1.npy holds features that differ in pool, as make_resnet.block1.json says")
+    assert "write under another name (--name, save_as)" in result.stderr
+    assert (output / "make_resnet.block1.npy").read_bytes() == before
+    assert dds(*common).exit_code == 0
+    assert dds(*common, "--pool", "average", "--name", "averages").exit_code == 0
+
+
 def test_an_array_for_images(dds: Run, tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((5, 3, 16, 16)).astype(np.float32)
     np.save(tmp_path / "x.npy", X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -384,27 +385,44 @@ def change_an_image(network: Counting, X: Tensor) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "differs"),
     [
-        change_weights,
-        change_statistics,
-        change_structure,
-        change_an_image,
-        lambda network, X: {"pool": "average"},
-        lambda network, X: {"autocast": True},
-        lambda network, X: {"layers": {"block1": "layer4", "block2": "layer3", "block3": "layer2", "block4": "layer1"}},
+        (change_weights, "weights"),
+        (change_statistics, "weights"),
+        (change_structure, "weights"),
+        (change_an_image, "data"),
+        (lambda network, X: {"pool": "average"}, "pool"),
+        (lambda network, X: {"autocast": True}, "autocast"),
+        (lambda network, X: {"layers": {"block1": "layer4"}}, "layer"),
     ],
 )
-def test_stale_features_are_not_used(
-    counting: Counting, X: Tensor, path: Path, change: Callable[[Counting, Tensor], dict[str, Any]]
+def test_other_features_are_neither_used_nor_written_over(
+    counting: Counting, X: Tensor, path: Path, change: Callable[[Counting, Tensor], dict[str, Any]], differs: str
 ) -> None:
-    before = {name: np.array(rows) for name, rows in extract_features(counting, X, save_as=path).items()}
+    extract_features(counting, X, save_as=path)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
     options = change(counting, X)
     counting.images = 0
-    features = extract_features(counting, X, save_as=path, **options)
-    assert counting.images == N
-    assert any(rows.shape != before[name].shape or (rows != before[name]).any() for name, rows in features.items())
-    close(features, extract_features(counting, X, **options))
+    message = rf"net\.block1\.npy holds features that differ in {differs}, as net\.block1\.json says; move it away, or"
+    with pytest.raises(ValueError, match=message):
+        extract_features(counting, X, save_as=path, **options)
+    assert counting.images == 0
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+    for file in before:
+        file.unlink()
+    close(extract_features(counting, X, save_as=path, **options), extract_features(counting, X, **options))
+
+
+@pytest.mark.parametrize("note", [None, "{", "[]", "{}"])
+def test_a_file_that_nothing_is_known_of_is_not_written_over(
+    counting: Counting, X: Tensor, path: Path, note: str | None
+) -> None:
+    np.save(f"{path}.block2.npy", np.zeros(3))
+    if note is not None:
+        Path(f"{path}.block2.json").write_text(note)
+    with pytest.raises(ValueError, match=r"net\.block2\.npy (is there, and|holds features that differ in)"):
+        extract_features(counting, X, save_as=path)
+    np.testing.assert_array_equal(np.load(f"{path}.block2.npy"), np.zeros(3))
 
 
 def test_an_interrupted_extraction_goes_on_where_it_stopped(counting: Counting, X: Tensor, path: Path) -> None:
@@ -455,9 +473,9 @@ def test_what_neither_weights_nor_repr_say_is_compared(X: Tensor, path: Path) ->
             out: Tensor = self.inner(x * self.factor)
             return out
 
-    for factor in (1.0, 5.0):
-        rows = extract_features(Scaled(factor), X, ["inner"], save_as=path)["inner"]
-        np.testing.assert_array_equal(rows, X.numpy() * np.float32(factor))
+    extract_features(Scaled(1.0), X, ["inner"], save_as=path)
+    with pytest.raises(ValueError, match="differ in weights"):
+        extract_features(Scaled(5.0), X, ["inner"], save_as=path)
 
 
 def test_rows_of_other_weights_are_not_continued(counting: Counting, X: Tensor, path: Path) -> None:
@@ -472,34 +490,40 @@ def test_rows_of_other_weights_are_not_continued(counting: Counting, X: Tensor, 
     assert not [name for name in names(path.parent) if name.endswith(".part")]  # nor kept
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(counting: Counting, X: Tensor, path: Path) -> None:
-    before = {name: np.array(rows) for name, rows in extract_features(counting, X, save_as=path).items()}
-    state = {name: value.clone() for name, value in counting.state_dict().items()}
-    change_weights(counting, X)
-    counting.images, counting.stop_after = 0, 4
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(counting, X, batch_size=2, save_as=path)
-    counting.load_state_dict(state)
-    close(extract_features(counting, X, save_as=path), before)
-    assert counting.images == 4
+def test_a_file_that_came_meanwhile_is_not_written_over(counting: Counting, X: Tensor, path: Path) -> None:
+    other = ResNet()
+
+    class Slow(Counting):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.images:
+                extract_features(other, X, save_as=path)
+            return super().forward(x)
+
+    with pytest.raises(ValueError, match=r"net\.block1\.npy holds features that differ in model, weights"):
+        extract_features(Slow(), X, save_as=path)
+    close(extract_features(other, X, save_as=path), by_hand(other, X))
 
 
-def test_a_stop_between_a_file_and_its_description(
+def test_a_stop_between_a_file_and_its_note(
     counting: Counting, X: Tensor, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The description of older features must not be left beside newer ones."""
-    before = {name: np.array(rows) for name, rows in extract_features(counting, X, save_as=path).items()}
-    state = {name: value.clone() for name, value in counting.state_dict().items()}
-    change_weights(counting, X)
+    """Whichever was done, the same extraction goes on, and no other is taken for it."""
+    expected = extract_features(counting, X)
+    replace = os.replace
+    for ending in (".json", ".npy"):
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        def stop(old: Path, new: Path, ending: str = ending) -> None:
+            if new.suffix == ending:
+                raise KeyboardInterrupt
+            replace(old, new)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("dds_transfer.extraction.write_json", stop)
-        extract_features(counting, X, save_as=path)
-    counting.load_state_dict(state)
-    close(extract_features(counting, X, save_as=path), before)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("os.replace", stop)
+            extract_features(counting, X, save_as=path)
+        assert not list(path.parent.glob("*.npy"))
+    counting.images = 0
+    close(extract_features(counting, X, save_as=path), expected)
+    assert counting.images == 0  # all rows were there
 
 
 def test_a_failure_in_the_first_batch_leaves_no_file(counting: Counting, X: Tensor, path: Path) -> None:
@@ -514,7 +538,6 @@ def test_a_damaged_file_is_computed_again(counting: Counting, X: Tensor, path: P
     extract_features(counting, X, save_as=path)
     whole = Path(f"{path}.block2.npy")
     whole.write_bytes(whole.read_bytes()[:-8])
-    Path(f"{path}.block3.json").write_text("{")
     counting.images = 0
     close(extract_features(counting, X, save_as=path), expected)
     assert counting.images == N
