@@ -14,8 +14,10 @@ def block_hooks(model: nn.Module) -> dict[str, str]:
     """The modules after which a network is looked into: ``{"block1": name, ..., "block4": name}``.
 
     For a ResNet they are its four stages, as in the DDS and RSA papers: ``layer1`` to ``layer4`` in torchvision and
-    timm, ``encoder.stages.0`` to ``.3`` in transformers. Other networks of four stages are treated alike (ConvNeXt,
-    Swin). The depth of a vision transformer is split evenly in four: of L layers, the outputs of layers L/4, L/2, 3L/4
+    timm, ``encoder.stages.0`` to ``.3`` in transformers. Other networks of four stages are treated alike: ConvNeXt and
+    Swin, ``features.1``, ``.3``, ``.5`` and ``.7`` in torchvision. Where a stage ends by making its maps smaller, as
+    Swin's in transformers, its last block before that is taken, which is what the other libraries' stages give. The
+    depth of a vision transformer is split evenly in four: of L layers, the outputs of layers L/4, L/2, 3L/4
     (rounded) and L. The network may be part of the model, as the backbone of a segmentation network is.
 
     Raises:
@@ -39,6 +41,8 @@ def _blocks(name: str, module: nn.Module) -> list[str]:
     stages = [f"layer{i}" for i in range(1, BLOCKS + 1)]
     if all(stage in children for stage in stages):
         return [prefix + stage for stage in stages]
+    if name.rpartition(".")[2] == "features" and (stages := _alternating(children)):
+        return [prefix + stage for stage in stages]
     if name.rpartition(".")[2] not in _LISTS or not isinstance(module, nn.ModuleList | nn.Sequential):
         return []
     kinds = {type(child) for child in children.values()}
@@ -46,4 +50,23 @@ def _blocks(name: str, module: nn.Module) -> list[str]:
     if len(children) < BLOCKS or len(kinds) != 1 or (nn.Sequential in kinds and len(children) != BLOCKS):
         return []
     names = list(children)
-    return [prefix + names[round(len(names) * i / BLOCKS) - 1] for i in range(1, BLOCKS + 1)]
+    chosen = [names[round(len(names) * i / BLOCKS) - 1] for i in range(1, BLOCKS + 1)]
+    return [f"{prefix}{name}{_before_downsampling(children[name])}" for name in chosen]
+
+
+def _alternating(children: dict[str, nn.Module]) -> list[str]:
+    """The stages of torchvision's ConvNeXt and Swin: of eight modules every second one, a sequence of equal blocks."""
+    stages = list(children.values())[1::2]
+    if len(children) != 2 * BLOCKS or any(type(stage) is not nn.Sequential for stage in stages):
+        return []
+    kinds = {type(block) for stage in stages for block in stage.children()}
+    return list(children)[1::2] if len(kinds) == 1 else []
+
+
+def _before_downsampling(stage: nn.Module) -> str:
+    """The path, in a stage that ends with ``downsample``, of the block before it; empty for other stages."""
+    children = dict(stage.named_children())
+    blocks = children.get("blocks")
+    if list(children)[-1:] != ["downsample"] or not isinstance(blocks, nn.ModuleList):
+        return ""
+    return f".blocks.{len(blocks) - 1}"

@@ -6,7 +6,6 @@ import fcntl
 import glob
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
@@ -20,15 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dds_transfer.blocks import block_hooks
 from dds_transfer.images import Images, load_images, tensor_bytes
 from dds_transfer.models import first_line, preprocessing_of
 from dds_transfer.output import write_json
+from dds_transfer.pooling import Pooling
 from dds_transfer.terminal import working
 
 Array = NDArray[Any]
-Pool = Callable[[Tensor], Tensor]
 
 
 def extract_features(
@@ -37,6 +37,7 @@ def extract_features(
     layers: str | Iterable[str] | Mapping[str, str] | None = None,
     *,
     pool: str = "none",
+    channels_last: bool | None = None,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     autocast: bool = False,
@@ -60,8 +61,11 @@ def extract_features(
             - ``grid:G``: adaptive average pooling of (n, C, height, width) to (n, C, G, G).
             - ``class``: the first token of (n, tokens, d), the class token of most vision transformers.
 
-            Outputs (n, height, width, C) with height = width != C, as Swin's, are taken for what they are. ``average``
-            leaves (n, d) alone.
+            ``average`` leaves (n, d) alone.
+        channels_last: whether the outputs that are pooled are (n, *space, C), as (n, tokens, d) and Swin's are, or
+            (n, C, *space). By default the network shows it: the space of an output is that of the last convolution,
+            linear layer or the like before it that has this space. Where there is none, or where there are as many
+            channels as places and both kinds of layers ran, as in a ConvNeXt, it must be said.
         batch_size: images per run of the network.
         device: where to run, by default where the model is.
         autocast: run in mixed precision, torch's lower type of the device (float16 on CUDA, bfloat16 on the CPU).
@@ -81,7 +85,7 @@ def extract_features(
             fails on the images; images that cannot be read; files of other features under ``save_as``.
         TypeError: data of a kind that is not served.
     """
-    pooling = _pooling(pool)
+    pooling = Pooling(pool, channels_last)
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
     modules = choose_layers(model, layers)
@@ -93,7 +97,7 @@ def extract_features(
         if save_as is None:
             sinks = {layer: _Memory(len(images)) for layer in modules}
         else:
-            about = _about(model, images, pool, torch.get_autocast_dtype(place.type) if autocast else None)
+            about = _about(model, images, pooling, torch.get_autocast_dtype(place.type) if autocast else None)
             for layer, module in modules.items():
                 file = _File(Path(f"{save_as}.{layer}.npy"), len(images), {"layer": module, **about})
                 if (saved := file.saved()) is not None:
@@ -142,38 +146,6 @@ def _matches(name: str, pattern: str) -> bool:
     return len(own) == len(parts) and all(map(fnmatchcase, own, parts))
 
 
-def _pooling(pool: str) -> Pool:
-    if pool in ("none", "average", "class"):
-        return {"none": lambda output: output, "average": _average, "class": _class_token}[pool]
-    if match := re.fullmatch(r"grid:([1-9]\d*)", pool):
-        return partial(_grid, int(match[1]))
-    raise ValueError(f"no pooling {pool!r}: it is none, average, class or grid:G, such as grid:4")
-
-
-def _average(output: Tensor) -> Tensor:
-    if output.ndim == 3:
-        return output.mean(1)
-    return _channels_first(output).flatten(2).mean(2) if output.ndim > 3 else output
-
-
-def _class_token(output: Tensor) -> Tensor:
-    if output.ndim != 3:
-        raise ValueError("there is no class token in it; that takes (n, tokens, d)")
-    return output[:, 0]
-
-
-def _grid(side: int, output: Tensor) -> Tensor:
-    if output.ndim != 4:
-        raise ValueError("it has no grid; that takes (n, C, height, width)")
-    return nn.functional.adaptive_avg_pool2d(_channels_first(output), side)
-
-
-def _channels_first(output: Tensor) -> Tensor:
-    """(n, C, *space) of an output that may be (n, height, width, C)."""
-    last = output.ndim == 4 and output.shape[1] == output.shape[2] != output.shape[3]
-    return output.permute(0, 3, 1, 2) if last else output
-
-
 def place_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
     """The device asked for, if it is there; by default the model's."""
     if device is None:
@@ -214,7 +186,7 @@ def _outputs(
     run: Callable[[Tensor], Any],
     inputs: Tensor,
     layers: Mapping[str, str],
-    pooling: Pool,
+    pooling: Pooling,
     first: int,
 ) -> dict[str, Array]:
     """The pooled outputs of the layers for one batch, on the CPU."""
@@ -242,9 +214,12 @@ def _outputs(
         wide = torch.float64 if pooled.dtype == torch.float64 else torch.float32
         seen[layer] = pooled.detach().to("cpu", wide, copy=True).contiguous().numpy()
 
-    handles = [model.get_submodule(name).register_forward_hook(partial(hook, layer)) for layer, name in layers.items()]
+    handles: list[RemovableHandle] = []
     try:
-        run(inputs)
+        with pooling.watching(model):  # whose hooks run before these, which need what they note
+            for layer, name in layers.items():
+                handles.append(model.get_submodule(name).register_forward_hook(partial(hook, layer)))
+            run(inputs)
     except ValueError:
         raise
     except Exception as error:  # anything may go wrong in somebody's network
@@ -320,8 +295,8 @@ class _File:
             other = [name for name, value in self.about.items() if note.get(name) != value]
         except (OSError, ValueError, AttributeError):
             raise ValueError(
-                f"{self.path} is there, and {self.note.name} does not say of what; move it away, or write under another "
-                "name (--name, save_as)"
+                f"{self.path} is there, and {self.note.name} does not say what of; move it away, or write under "
+                "another name (--name, save_as)"
             ) from None
         if other:
             raise ValueError(
@@ -393,7 +368,7 @@ def _same_shape(shape: tuple[int, ...], rows: Array, first: int) -> None:
 _PLAIN = (bool, int, float, str, tuple, torch.Size, type(None))
 
 
-def _about(model: nn.Module, images: Images, pool: str, autocast: torch.dtype | None) -> dict[str, Any]:
+def _about(model: nn.Module, images: Images, pooling: Pooling, autocast: torch.dtype | None) -> dict[str, Any]:
     """All that a layer's features depend on, as JSON: two extractions that agree in it are taken to be the same."""
     state = blake2b(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode(), digest_size=16)
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
@@ -408,6 +383,7 @@ def _about(model: nn.Module, images: Images, pool: str, autocast: torch.dtype | 
         "images": len(images),
         "data": images.digest(),
         "preprocessing": images.preprocessing and {**vars(images.preprocessing)},
-        "pool": pool,
+        "pool": pooling.name,
+        "channels_last": pooling.channels_last,
         "autocast": autocast and str(autocast),
     }

@@ -212,14 +212,6 @@ def test_pooling_of_tokens(X: Tensor) -> None:
     close({"block4": tokens["block4"]}, last)
 
 
-def test_pooling_of_maps_with_the_channels_last(X: Tensor) -> None:
-    network = Fixed(lambda x: x.permute(0, 2, 3, 1))
-    close(extract_features(network, X, "layer"), {"layer": X.permute(0, 2, 3, 1).numpy()})
-    close(extract_features(network, X, "layer", pool="average"), {"layer": X.mean((2, 3)).numpy()})
-    grid = X.reshape(N, 3, 4, 4, 4, 4).mean((3, 5)).numpy()
-    close(extract_features(network, X, "layer", pool="grid:4"), {"layer": grid})
-
-
 def test_vectors_need_no_pooling(network: ResNet, X: Tensor) -> None:
     close(extract_features(network, X, "fc", pool="average"), extract_features(network, X, "fc"))
 
@@ -227,10 +219,10 @@ def test_vectors_need_no_pooling(network: ResNet, X: Tensor) -> None:
 @pytest.mark.parametrize(
     ("layer", "pool", "message"),
     [
+        ("conv1", "grid:0", "no pooling 'grid:0'"),
         ("layer1", "class", r"layer layer1 gives \(7, 4, 8, 8\): there is no class token in it"),
         ("fc", "grid:4", r"layer fc gives \(7, 10\): it has no grid"),
         ("fc", "max", "no pooling 'max': it is none, average, class or grid:G"),
-        ("fc", "grid:0", "no pooling 'grid:0'"),
     ],
 )
 def test_pooling_that_does_not_fit(network: ResNet, X: Tensor, layer: str, pool: str, message: str) -> None:

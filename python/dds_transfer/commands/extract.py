@@ -56,6 +56,11 @@ LIST = "images.json"
     metavar="none|average|grid:G|class",
     help="What to keep of an output: all, the mean over space or tokens, G x G means, or the class token.",
 )
+@click.option(
+    "--channels-last/--channels-first",
+    default=None,
+    help="Where the channels are in the outputs that --pool sees. Default: as the network shows.",
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights for MODEL: .safetensors, .pt, .pth.")
 @pretrained_option
 @click.option("--name", help="Of the model in file names. Default: the last part of MODEL, or the name of --weights.")
@@ -73,6 +78,7 @@ def extract(
     output: Path,
     layers: tuple[str, ...],
     pool: str,
+    channels_last: bool | None,
     weights: Path | None,
     pretrained: bool,
     name: str | None,
@@ -113,6 +119,7 @@ def extract(
         images,
         modules,
         pool=pool,
+        channels_last=channels_last,
         batch_size=batch_size,
         device=device,
         autocast=autocast,
@@ -126,7 +133,8 @@ def extract(
     if json_path:
         how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}
         how |= {"images": source}
-        how |= {"n": len(images), "unreadable": images.unreadable, "pool": pool, "autocast": autocast, "device": device}
+        how |= {"n": len(images), "unreadable": images.unreadable, "pool": pool, "channels_last": channels_last}
+        how |= {"autocast": autocast, "device": device}
         how |= {"preprocessing": images.preprocessing and asdict(images.preprocessing), "layers": records}
         write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
     show_records(
