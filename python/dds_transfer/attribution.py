@@ -24,7 +24,7 @@ import dds_ext
 from dds_transfer.extraction import choose_layers, place_of, running, tensor_of
 from dds_transfer.images import Images, Preprocessing, load_images
 from dds_transfer.models import first_line, preprocessing_of
-from dds_transfer.relevance import EpsilonRule, Recorder, RescaleRule, check_rules
+from dds_transfer.relevance import EpsilonRule, Recorder, RescaleRule, check_rules, check_sum
 from dds_transfer.tables import Table
 from dds_transfer.terminal import working
 
@@ -63,7 +63,9 @@ def attribution_maps(
 
             The last two are defined for networks of linear layers, batch normalisation, activations of single elements
             and max-pooling. Times C, epsilon-LRP's maps of a network without biases sum to s, and DeepLIFT's to
-            s - s(reference). Where ReLU is the only activation, epsilon-LRP is gradient x input but for epsilon.
+            s - s(reference), which is checked. What the network detaches from the graph of its gradients is a constant
+            to epsilon-LRP, as a bias is. Where ReLU is the only activation, epsilon-LRP is gradient x input but for
+            epsilon.
             The first three are those of the paper.
         layer: the module whose outputs y are, as in ``model.named_modules()``; by default the model itself. Of a tuple
             or dictionary, ``last_hidden_state`` or else the first tensor is taken.
@@ -74,7 +76,8 @@ def attribution_maps(
 
     Raises:
         ValueError: no such method or layer; a network with an operation that the method has no rule for, or that fails
-            on the images; a map that is not finite.
+            on the images; a map that is not finite; DeepLIFT's maps that do not sum to what they must, because the
+            network computes activations by detached or Boolean factors.
     """
     _check(method, batch_size)
     prepared = _images_of({"": model}, {"": images})[""]
@@ -190,8 +193,16 @@ def _epsilon_lrp(encode: Encoder, x: Tensor) -> Tensor:
 def _deeplift(encode: Encoder, x: Tensor) -> Tensor:
     recorder = Recorder()
     with torch.enable_grad(), recorder:  # gradients tell what depends on the image
-        encode(torch.zeros_like(x[:1]).requires_grad_())
-    return x * _gradient(encode, x, RescaleRule(recorder.inputs), "deeplift")
+        reference = encode(torch.zeros_like(x[:1]).requires_grad_()).detach()
+    outputs: list[Tensor] = []
+
+    def noted(x: Tensor) -> Tensor:
+        outputs.append(encode(x))
+        return outputs[0]
+
+    relevance = x * _gradient(noted, x, RescaleRule(recorder.inputs), "deeplift")
+    check_sum(relevance, outputs[0].detach() - reference)
+    return relevance
 
 
 METHODS: dict[str, Callable[[Encoder, Tensor], Tensor]] = {

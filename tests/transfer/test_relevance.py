@@ -13,11 +13,13 @@ from captum.attr import LRP, DeepLift, InputXGradient, Saliency
 from captum.attr._utils.lrp_rules import EpsilonRule
 from dds_transfer import attribution_maps, relevance
 from dds_transfer.attribution import METHODS
+from dds_transfer.relevance import check_sum
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 RULES = ("epsilon_lrp", "deeplift")
+Function = Callable[[Tensor], Tensor]
 # A sum of some thousand terms of size 100 in float64 is off by less than 1e3 * 1e2 * 1e-16, and then some.
 ROUNDING = 1e-9
 
@@ -316,6 +318,33 @@ def test_what_has_no_rule_is_refused(model: nn.Module, kind: str, method: str) -
     with pytest.raises(ValueError, match=rf"^\w+: {method} has no rule for {kind}.*saliency and gradient_x_input"):
         attribution_maps(model.double(), x, method)
     assert attribution_maps(model, x, "saliency").shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("activation", "spelled"),
+    [(F.relu, lambda z: z * (z > 0)), (F.silu, lambda z: z * z.sigmoid().detach())],
+)
+def test_activations_that_the_graph_does_not_show(
+    monkeypatch: pytest.MonkeyPatch, activation: Function, spelled: Function
+) -> None:
+    """Right under epsilon-LRP, refused by DeepLIFT, which would leave out a part of the change."""
+    modules, x = {"first": conv(3), "second": conv()}, torch.randn(2, 3, 6, 6)
+    plain, hidden = (
+        Net(lambda net, x, f=f: net.second(f(net.first(x))), **modules).eval() for f in (activation, spelled)
+    )
+    monkeypatch.setattr(relevance, "EPSILON", 1e-15)
+    maps = [attribution_maps(net, x, "epsilon_lrp") for net in (plain, hidden)]
+    np.testing.assert_allclose(*maps, atol=ROUNDING)
+    with pytest.raises(ValueError, match=r"deeplift misses activations: contributions sum to (\S+) where .* by (\S+);"):
+        attribution_maps(hidden, x, "deeplift")
+
+
+def test_the_check_of_deeplifts_sum_says_by_how_much_it_fails() -> None:
+    relevance = torch.tensor([[1.0, 2.0], [3.0, -1.0]]).reshape(2, 1, 1, 2)
+    check_sum(relevance, torch.tensor([[2.0, 1.0], [0.0, 2.0]]))
+    with pytest.raises(ValueError, match=r"sum to 2 where the outputs change by 2\.5;"):
+        check_sum(relevance, torch.tensor([[2.0, 1.0], [0.5, 2.0]]))
+    check_sum(torch.zeros(1, 1, 1, 2), torch.zeros(1, 2))  # an image like the reference
 
 
 def test_deeplift_refuses_a_maximum_that_it_has_no_rule_for() -> None:
