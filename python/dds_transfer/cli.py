@@ -2,54 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
-import dds_ext
-from dds_transfer.commands.affinity import affinity
-from dds_transfer.commands.attribute import attribute
-from dds_transfer.commands.evaluate import evaluate_command
-from dds_transfer.commands.extract import extract
-from dds_transfer.commands.grid import grid
-from dds_transfer.commands.info import info
-from dds_transfer.commands.layers import layers
-from dds_transfer.commands.rank import rank
-from dds_transfer.commands.report import report
-from dds_transfer.commands.reproduce import reproduce_command
-from dds_transfer.commands.stability import stability
-from dds_transfer.commands.taxonomy import taxonomy
-
+# In the order in which they are used. Their modules import torch, which takes seconds: each waits until it is called.
 # Each command writes its files before it prints, so that closing the pipe early (``| head``) loses none of them.
+COMMANDS = {
+    "extract": "Features of a network's layers on a folder of images.",
+    "rank": "Rank source models for a target model.",
+    "stability": "How many images a ranking needs.",
+    "layers": "Rank a model's layers for types of tasks.",
+    "affinity": "Similarity of every model to every other.",
+    "attribute": "Similarity by attribution maps, a rival of DDS.",
+    "taxonomy": "Cluster the tasks of an affinity table.",
+    "evaluate": "Agreement of an affinity table with measured transfer.",
+    "grid": "Every normalisation x f, like the paper's Table 2.",
+    "report": "All of it on one HTML page.",
+    "reproduce": "The DDS authors' tables, published and computed.",
+    "info": "Versions, instruction set, threads, CUDA.",
+}
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
-class _OneLineErrors(click.Group):
-    """Reports what a user can put right (files, names, sizes, values) in one line instead of a traceback."""
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Report what a user can put right (files, names, sizes, values) in one line instead of a traceback."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        raise click.exceptions.Exit(0) from None
+    except click.UsageError as error:
+        error.ctx = None  # click would print two lines of usage before the message
+        raise
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise click.ClickException(message) from error
+    except (ValueError, TypeError, MemoryError, ModuleNotFoundError) as error:
+        raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+class _Commands(click.Group):
+    """The commands in ``COMMANDS``, each the ``command`` of a module of its name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they are added, in the order in which they are used."""
-        return list(self.commands)
+        """All of them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, if there is one."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"dds_transfer.commands.{cmd_name}").command
+        if signal.getsignal(signal.SIGINT) is _leave:  # there will be something to clean up
+            signal.signal(signal.SIGINT, _interrupt)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Names and what they are for, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click does; it prints the help here."""
+        with _errors_in_one_line():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        """Run the command."""
+        with _errors_in_one_line():
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of our output is gone: click ends quietly
-            raise
-        except click.UsageError as error:
-            error.ctx = None  # click would print two lines of usage before the message
-            raise
-        except KeyboardInterrupt:
-            click.echo("Interrupted", err=True)
-            raise click.exceptions.Exit(130) from None  # as shells have it: 128 + SIGINT
-        except OSError as error:
-            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise click.ClickException(message) from error
-        except (ValueError, TypeError, MemoryError, ModuleNotFoundError) as error:
-            raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(dds_ext.__version__)
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import dds_ext
+
+        click.echo(f"dds, version {dds_ext.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 def main() -> None:
     """Which pretrained model should I start from? Answered from the features of a few hundred images, without training.
 
@@ -62,18 +108,16 @@ def main() -> None:
     """
 
 
-for command in (
-    extract,
-    rank,
-    stability,
-    layers,
-    affinity,
-    attribute,
-    taxonomy,
-    evaluate_command,
-    grid,
-    report,
-    reproduce_command,
-    info,
-):
-    main.add_command(command)
+def program() -> None:
+    """The program ``dds``. The first Ctrl-C ends a command, which then cleans up; a second one ends that too."""
+    signal.signal(signal.SIGINT, _leave)
+    main(prog_name="dds")
+
+
+def _interrupt(*_: object) -> NoReturn:
+    signal.signal(signal.SIGINT, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(INTERRUPTED)

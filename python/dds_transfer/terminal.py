@@ -124,5 +124,11 @@ def _show(title: str, content: RenderableType) -> None:
     console.print(title, "", content, "", sep="\n", soft_wrap=True)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the program; rich would end it with an error."""
+        raise BrokenPipeError
+
+
 def _console(**settings: Any) -> Console:
-    return Console(markup=False, highlight=False, **settings)  # names of files and models are no markup
+    return _Console(markup=False, highlight=False, **settings)  # names of files and models are no markup

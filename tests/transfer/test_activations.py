@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from dds_transfer import activations, load_activations, reproduce
-from dds_transfer.reproduce import EXPERIMENTS, steps
+from dds_transfer.reproduction import EXPERIMENTS, steps
 from dds_transfer.tables import load_truth, read_bundled
 from made_features import AUTHORS_KEYS, Features, related_features
 from scipy import stats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 import torch
 from click.testing import Result
 from dds_transfer import Table, evaluate, load_truth, rank_models, stability
-from dds_transfer.cli import main
+from dds_transfer.cli import COMMANDS, main
 from dds_transfer.environment import environment, environment_rows
 from dds_transfer.tables import read_table
 from made_features import Features
@@ -208,7 +209,7 @@ def test_what_the_engine_refuses_is_one_line_with_the_models_name(dds: Run, fold
 def test_help_of_every_command_has_examples(dds: Run) -> None:
     overview = dds("--help").stdout
     listed = [line.split()[0] for line in overview.partition("Commands:")[2].splitlines() if line]
-    assert listed == list(main.commands)
+    assert listed == list(COMMANDS)
     for command in listed:
         result = dds(command, "--help")
         assert result.exit_code == 0
@@ -219,7 +220,10 @@ def test_help_of_every_command_has_examples(dds: Run) -> None:
 def test_options_mean_the_same_everywhere() -> None:
     """Those of one name have one text, and every command gives its result as JSON."""
     helps: dict[str, set[str | None]] = {}
-    for command in main.commands.values():
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
         options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
         assert any("--json" in option.opts for option in options), command.name
         for option in options:
@@ -262,9 +266,58 @@ def test_interrupted(dds: Run, tmp_path: Path, folder: Path, monkeypatch: pytest
         with monkeypatch.context() as patch:
             patch.setattr(place, interrupt)
             result = dds("rank", "--target", folder / "target.npy", "--sources", folder, "--csv", old)
-        assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted\n")
+        assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
         assert old.read_text() == "before"
         assert sorted(tmp_path.iterdir()) == [folder, old]
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = "import sys; from dds_transfer.cli import main; main(['-h'], standalone_mode=False); "
+    script += "print([name for name in ('torch', 'numpy', 'scipy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_ctrl_c_while_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {PROGRAM}"
+    process = subprocess.Popen([sys.executable, "-c", script, "info"], stdout=-1, stderr=-1, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130
+
+
+def test_a_second_ctrl_c_ends_what_the_first_one_began() -> None:
+    script = """
+import os, signal, time
+from dds_transfer import cli
+
+signal.signal(signal.SIGINT, cli._interrupt)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("cleaning up", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaning up\n", "")
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    for arguments in ("info", "--help", "rank --help"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments.split()],
+            stdout=-1,
+            stderr=-1,
+            text=True,
+            cwd=Path(__file__).parent,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(timeout=60)) == ("", 0), arguments
 
 
 def test_info(dds: Run, tmp_path: Path) -> None:
@@ -299,9 +352,12 @@ def test_info_of_the_cuda_part(cuda: object, rows: list[list[str]]) -> None:
     assert [row for row in environment_rows({**environment(), "cuda": cuda}) if "CUDA" in row[0]] == rows
 
 
+PROGRAM = "from dds_transfer.cli import program; program()"
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
-    command = [sys.executable, "-c", "from dds_transfer.cli import main; main(prog_name='dds')", *map(str, arguments)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     # not in the source folder, whose dds_ext has no compiled part
     folder = Path(__file__).parent
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)

@@ -176,7 +176,7 @@ def test_an_interrupted_command_goes_on_where_it_stopped(
     tmp_path: Path, photos: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    script = "from dds_transfer.cli import main; main(prog_name='dds')"
+    script = "from dds_transfer.cli import program; program()"
     arguments = ["slow:Slow", "--images", "photos", "-o", "f", "--layers", "layer", "--batch-size", "1", "--size", "8"]
     command = [sys.executable, "-c", script, "extract", *arguments]
     runs = tmp_path / "runs"

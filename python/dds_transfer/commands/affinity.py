@@ -14,7 +14,7 @@ from dds_transfer.tables import Table
 from dds_transfer.terminal import working
 
 
-@click.command(short_help="Similarity of every model to every other.")
+@click.command("affinity")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @output(
     "-o", "--output", required=True, endings=(".csv",), help="CSV file to write: a row per source, a column per target."
@@ -22,7 +22,7 @@ from dds_transfer.terminal import working
 @measure_option
 @json_option
 @plot_option
-def affinity(files: tuple[str, ...], output: Path, measure: str, json_path: Path | None, plot: Path | None) -> None:
+def command(files: tuple[str, ...], output: Path, measure: str, json_path: Path | None, plot: Path | None) -> None:
     """Similarity of every model to every other, as a table.
 
     `dds evaluate` and `dds taxonomy` read it. --plot draws it as a heat map.

@@ -35,7 +35,7 @@ from dds_transfer.terminal import show_notes, show_records, working
 FEWEST = 4  # images that DDS can be computed of
 
 
-@click.command(short_help="Similarity by attribution maps, a rival of DDS.")
+@click.command("attribute")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL[=WEIGHTS]...")
 @images_option
 @click.option(
@@ -61,7 +61,7 @@ FEWEST = 4  # images that DDS can be computed of
 @device_option
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images at once.")
 @json_option
-def attribute(
+def command(
     models: tuple[str, ...],
     source: str,
     method: str,

@@ -17,12 +17,12 @@ CORRELATIONS = tuple(
 )
 
 
-@click.command(name="evaluate", short_help="Agreement of an affinity table with measured transfer.")
+@click.command("evaluate")
 @click.argument("table", metavar="AFFINITY.CSV", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--truth", required=True, metavar="NAME|FILE", help=TRUTH_HELP)
 @csv_option
 @json_option
-def evaluate_command(table: Path, truth: str, csv_path: Path | None, json_path: Path | None) -> None:
+def command(table: Path, truth: str, csv_path: Path | None, json_path: Path | None) -> None:
     """How well an affinity table agrees with measured transfer results.
 
     Prints three tables. Correlations (Spearman, Pearson, Kendall's tau-b) over the sources of each target, with the

@@ -33,7 +33,7 @@ from dds_transfer.terminal import show_notes, show_records
 LIST = "images.json"
 
 
-@click.command(short_help="Features of a network's layers on a folder of images.")
+@click.command("extract")
 @click.argument("model")
 @images_option
 @click.option(
@@ -72,7 +72,7 @@ LIST = "images.json"
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--autocast", is_flag=True, help="Run in mixed precision.")
 @json_option
-def extract(
+def command(
     model: str,
     source: str,
     output: Path,

@@ -16,7 +16,7 @@ from dds_transfer.tables import Table, load_truth
 from dds_transfer.terminal import show_notes, show_pivot, working
 
 
-@click.command(short_help="Every normalisation x f, like the paper's Table 2.")
+@click.command("grid")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--truth", metavar="NAME|FILE", help=TRUTH_HELP)
 @click.option("--target", metavar="FILE", help="Features of a target model, in place of --truth.")
@@ -40,7 +40,7 @@ from dds_transfer.terminal import show_notes, show_pivot, working
 @seed_option
 @csv_option
 @json_option
-def grid(
+def command(
     files: tuple[str, ...],
     truth: str | None,
     target: str | None,

@@ -12,9 +12,9 @@ from dds_transfer.output import write_json
 from dds_transfer.terminal import show_table
 
 
-@click.command(short_help="Versions, instruction set, threads, CUDA.")
+@click.command("info")
 @json_option
-def info(json_path: Path | None) -> None:
+def command(json_path: Path | None) -> None:
     """What is installed and what it runs on: versions, the CPU's instruction set, threads, the CUDA part and devices.
 
     DDS_EXT_ISA=avx2 (or scalar, avx512, ...) chooses another instruction set, OMP_NUM_THREADS=1 the number of threads.

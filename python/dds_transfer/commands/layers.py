@@ -24,7 +24,7 @@ from dds_transfer.tables import read_types
 from dds_transfer.terminal import show_notes, show_table, working
 
 
-@click.command(cls=ManyValues, short_help="Rank a model's layers for types of tasks.")
+@click.command("layers", cls=ManyValues)
 @click.option(
     "--model", multiple=True, required=True, metavar="FILE...", help="Features of a model's blocks or layers."
 )
@@ -34,7 +34,7 @@ from dds_transfer.terminal import show_notes, show_table, working
 @csv_option
 @json_option
 @plot_option
-def layers(
+def command(
     model: tuple[str, ...],
     tasks: tuple[str, ...],
     types: Path | None,

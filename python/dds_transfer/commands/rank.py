@@ -21,7 +21,7 @@ from dds_transfer.selection import rank_models
 from dds_transfer.terminal import show_notes, show_table, working
 
 
-@click.command(short_help="Rank source models for a target model.")
+@click.command("rank")
 @sources_options
 @measure_option
 @click.option(
@@ -46,7 +46,7 @@ from dds_transfer.terminal import show_notes, show_table, working
 @csv_option
 @json_option
 @plot_option
-def rank(
+def command(
     target: str,
     sources: tuple[str, ...],
     more: tuple[str, ...],

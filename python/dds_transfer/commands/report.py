@@ -32,7 +32,7 @@ from dds_transfer.taxonomy import task_taxonomy
 from dds_transfer.terminal import show_notes, working
 
 
-@click.command(cls=ManyValues, short_help="All of it on one HTML page.")
+@click.command("report", cls=ManyValues)
 @click.option("--target", metavar="FILE", help="Features of the target model: adds the ranking of the sources.")
 @click.option(
     "--sources", multiple=True, required=True, metavar="SOURCE...", help="Files or folders with models' features."
@@ -68,7 +68,7 @@ from dds_transfer.terminal import show_notes, working
 @seed_option
 @json_option
 @click.pass_context
-def report(
+def command(
     ctx: click.Context,
     target: str | None,
     sources: tuple[str, ...],

@@ -10,11 +10,11 @@ import click
 from dds_transfer.activations import load_activations
 from dds_transfer.commands.common import csv_option, json_option
 from dds_transfer.output import write_json, write_records
-from dds_transfer.reproduce import EXPERIMENTS, reproduce, steps
+from dds_transfer.reproduction import EXPERIMENTS, reproduce, steps
 from dds_transfer.terminal import show_pairs, show_pivot, working
 
 
-@click.command(name="reproduce", short_help="The DDS authors' tables, published and computed.")
+@click.command("reproduce")
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
 @click.option(
     "--features",
@@ -31,9 +31,7 @@ from dds_transfer.terminal import show_pairs, show_pivot, working
 )
 @csv_option
 @json_option
-def reproduce_command(
-    experiment: str, features: Path, store: Path | None, csv_path: Path | None, json_path: Path | None
-) -> None:
+def command(experiment: str, features: Path, store: Path | None, csv_path: Path | None, json_path: Path | None) -> None:
     """Compute the tables of the DDS paper from its authors' activations, and print them beside the published ones.
 
     \b

@@ -22,7 +22,7 @@ from dds_transfer.output import write_json
 from dds_transfer.terminal import show_table, working
 
 
-@click.command(cls=ManyValues, short_help="How many images a ranking needs.")
+@click.command("stability", cls=ManyValues)
 @sources_options
 @measure_option
 @click.option(
@@ -37,7 +37,7 @@ from dds_transfer.terminal import show_table, working
 @csv_option
 @json_option
 @plot_option
-def stability(
+def command(
     target: str,
     sources: tuple[str, ...],
     more: tuple[str, ...],

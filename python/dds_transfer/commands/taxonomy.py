@@ -23,14 +23,14 @@ from dds_transfer.taxonomy import (
 from dds_transfer.terminal import show_records, show_tree
 
 
-@click.command(name="taxonomy", short_help="Cluster the tasks of an affinity table.")
+@click.command("taxonomy")
 @click.argument("table", metavar="AFFINITY.CSV")
 @click.option("--compare", metavar="OTHER.CSV", help="Another table, whose tree and similarities to compare with.")
 @click.option("--distance", type=click.Choice(DISTANCES), default=DISTANCES[0], show_default=True, help="See above.")
 @click.option("--linkage", type=click.Choice(LINKAGES), default=LINKAGES[0], show_default=True, help="See above.")
 @json_option
 @plot_option
-def taxonomy(
+def command(
     table: str, compare: str | None, distance: Distance, linkage: Linkage, json_path: Path | None, plot: Path | None
 ) -> None:
     """Cluster the tasks of an affinity table hierarchically, and print what is joined at which distance.
