@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import struct
 import warnings
@@ -112,6 +114,8 @@ def _places(source: str) -> list[tuple[Path, str | None]]:
 
 
 def _read(path: Path, wanted: str | None, alone: bool) -> list[Features]:
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: unknown kind of file; features are read from {', '.join(_READERS)}")
     try:

@@ -82,6 +82,15 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
     in a file ``preprocessor_config.json``. What a model does not state is as in ``Preprocessing()``. How the picture is
     resized and cropped is as there for every model, whatever share or interpolation it states.
     """
+    stated = stated_preprocessing(model)
+    default = Preprocessing()
+    return Preprocessing(
+        stated["size"] or default.size, tuple(stated["mean"] or default.mean), tuple(stated["std"] or default.std)
+    )
+
+
+def stated_preprocessing(model: nn.Module) -> dict[str, Any]:
+    """``size``, ``mean`` and ``std`` as a model states them, None for what it does not state."""
     mean: Any = None
     std: Any = None
     size: Any = None
@@ -95,8 +104,7 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
             size = size.get("height") or size.get("shortest_edge")
     if isinstance(size, tuple | list):
         size = size[-1]
-    default = Preprocessing()
-    return Preprocessing(size or default.size, tuple(mean or default.mean), tuple(std or default.std))
+    return {"size": size, "mean": mean, "std": std}
 
 
 def _processor(folder: str) -> dict[str, Any]:
@@ -162,6 +170,8 @@ def _from_python(module: str, name: str) -> nn.Module:
     sys.path.insert(0, here)
     try:
         factory = getattr(importlib.import_module(module), name)
+        if not callable(factory):
+            raise TypeError(f"it is of type {type(factory).__name__}, neither a torch.nn.Module nor a function for one")
         model = factory if isinstance(factory, nn.Module) else factory()
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):

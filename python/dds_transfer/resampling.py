@@ -17,6 +17,13 @@ Array: TypeAlias = Any
 Matrix: TypeAlias = NDArray[np.float64]
 
 
+def whole_number(what: str, value: Any, least: int) -> int:
+    """A number of draws or images; ValueError naming ``what`` it is of if it is not whole or too small."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{what} must be a whole number, at least {least}, got {value!r}")
+    return int(value)
+
+
 def draw_rows(n: int, images: int, draws: int, seed: int, replacement: bool = False) -> list[NDArray[np.intp]]:
     """Random draws of images.
 
@@ -30,7 +37,7 @@ def draw_rows(n: int, images: int, draws: int, seed: int, replacement: bool = Fa
     Raises:
         ValueError: n images of n without replacement, fewer than 1 or more than n.
     """
-    if not 1 <= images <= n:
+    if whole_number("the number of images in a draw", images, 1) > n:
         raise ValueError(f"draws of {images} images are asked for, and there are {n}")
     if images == n and not replacement:
         raise ValueError(f"every draw of {n} out of {n} images is the same; ask for fewer images")

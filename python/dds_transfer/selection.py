@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 import dds_ext
-from dds_transfer.resampling import Array, Matrix, draw_rows, scores_on_draws
+from dds_transfer.resampling import Array, Matrix, draw_rows, scores_on_draws, whole_number
 from dds_transfer.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# That the matrices of the sources may take at once; sources beyond it wait, and the target's matrix is made again.
+MATRIX_BYTES = 2**30
 Measure = str | Mapping[str, Any]
 
 
@@ -203,8 +205,8 @@ def rank_models(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    if bootstrap is not None and bootstrap < 1:
-        raise ValueError(f"bootstrap must be a positive number of draws, got {bootstrap}")
+    if bootstrap is not None:
+        whole_number("bootstrap, the number of draws,", bootstrap, 1)
     label, options = measure_options(measure)
     scores = _scores(target, sources, options)
     n = len(target)
@@ -320,11 +322,10 @@ def stability(
     """
     if len(sources) < 3:
         raise ValueError(f"too few sources: {len(sources)}; rankings correlate from 3 on")
-    if draws < 2:
-        raise ValueError(f"draws must be at least 2, for a standard deviation, got {draws}")
+    whole_number("the number of draws", draws, 2)  # that have a standard deviation
     label, options = measure_options(measure)
     n = len(target)
-    counts = stability_sizes(n) if n_images is None else list(n_images)
+    counts = stability_sizes(n) if n_images is None else _distinct(n_images)
     rows = [draw_rows(n, count, draws, seed) for count in counts]
     scores = _scores(target, sources, options)
     everything = np.stack([scores_on_draws(target, sources, drawn, options, step) for drawn in rows])  # (K, draws, S)
@@ -333,6 +334,15 @@ def stability(
     correlations = np.array([[spearmanr(drawn, scores).statistic for drawn in block] for block in everything])
     same_first = everything.argmax(axis=2) == scores.argmax()
     return Stability(name, label, options, n, list(sources), counts, correlations, same_first, seed)
+
+
+def _distinct(n_images: Sequence[int]) -> list[int]:
+    """The numbers of images, if they are a list of different ones."""
+    if isinstance(n_images, int | str) or not (counts := list(n_images)):
+        raise ValueError(f"n_images must be one or more numbers of images, such as [50, 100], got {n_images!r}")
+    if twice := [count for i, count in enumerate(counts) if count in counts[:i]]:
+        raise ValueError(f"n_images has {twice[0]} twice")
+    return counts
 
 
 def stability_sizes(n: int) -> list[int]:
@@ -352,6 +362,8 @@ def measure_options(measure: Measure) -> tuple[str, dict[str, Any]]:
                 "or give normalize, f, center and g as a mapping"
             )
         return measure, dict(dds_ext.MEASURES[measure])
+    if not isinstance(measure, Mapping):
+        raise TypeError(f"measure must be a name or a mapping of options, got {type(measure).__name__}")
     options = {**dds_ext.MEASURES["dds"], **measure}
     return ", ".join(str(options[part]) for part in ("normalize", "f", "center", "g")), options
 
@@ -360,4 +372,10 @@ def _scores(target: Array, sources: Mapping[str, Array], options: Mapping[str, A
     """(S,) similarities over all images."""
     if not isinstance(sources, Mapping):
         raise TypeError(f"sources must be a mapping from names to features, got {type(sources).__name__}")
-    return np.asarray(dds_ext.affinity(sources, {"target": target}, **options)[:, 0])
+    names = list(sources)
+    together = max(1, MATRIX_BYTES // (8 * max(1, len(target)) ** 2))
+    scores = [
+        dds_ext.affinity({name: sources[name] for name in names[i : i + together]}, {"target": target}, **options)[:, 0]
+        for i in range(0, max(1, len(names)), together)
+    ]
+    return np.concatenate([np.asarray(part) for part in scores])

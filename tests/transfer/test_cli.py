@@ -182,6 +182,7 @@ def test_a_missing_matplotlib_is_named_before_any_work(
 def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     target = ["--target", folder / "target.npy"]
     fails(dds("rank", *target, "--sources", tmp_path / "none.npy"), f"{tmp_path}/none.npy: No such file or directory")
+    fails(dds("rank", *target, "--sources", tmp_path / "nope"), f"{tmp_path}/nope: No such file or directory")
     fails(dds("rank", *target), "give files or folders after --sources")
     fails(dds("rank", *target, "--sources", folder / "target.npy"), "no sources are left besides the target")
     fails(dds("rank", *target, "--sources", folder, "--measure", "svcca"), "'svcca' is not one of 'dds', 'rsa'")
@@ -246,6 +247,18 @@ def test_files_to_write_must_differ(dds: Run, tmp_path: Path, folder: Path, monk
     fails(dds("affinity", folder, "-o", folder / "a.npy"), "a.npy must end in .csv")
     fails(dds("rank", *arguments, "--csv", "-"), "- is standard output, which is for --json")
     assert [file.name for file in tmp_path.iterdir() if file != folder] == ["link.json"]
+
+
+def test_no_command_writes_over_what_it_reads(dds: Run, tmp_path: Path) -> None:
+    table, types = tmp_path / "a.csv", tmp_path / "types.csv"
+    load_truth("taskonomy-winrate").write(table)
+    before = table.read_bytes()
+    message = f"{table} is read, and would be written over by --csv; name another file"
+    fails(dds("evaluate", table, "--truth", "taskonomy-affinity", "--csv", table), message)
+    types.symlink_to(table)
+    fails(dds("evaluate", types, "--truth", "taskonomy-affinity", "--csv", table), "would be written over by --csv")
+    fails(dds("layers", "--model", "m", "--tasks", "t", "--types", types, "--csv", types), "is read, and would be")
+    assert table.read_bytes() == before
 
 
 def test_json_alone_on_standard_output(folder: Path, features: Features) -> None:

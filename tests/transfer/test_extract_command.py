@@ -61,6 +61,14 @@ def test_features_are_written_and_ranked(dds: Run, tmp_path: Path, photos: Path)
     assert "make_resnet.block3" in ranked.stdout
 
 
+def test_what_no_one_states_of_the_pictures_is_said(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc"]
+    result = dds(*common, "--size", 16)
+    assert f"note: {SOURCE} does not state mean, std: those usual for ImageNet were taken\n" in result.stderr
+    result = dds(*common, "--size", 16, "--mean", 0, 0, 0, "--std", 1, 1, 1, "--name", "other")
+    assert result.exit_code == 0 and "does not state" not in result.stderr
+
+
 def test_options(dds: Run, tmp_path: Path, photos: Path) -> None:
     trained = ResNet().eval()
     torch.save(trained.state_dict(), tmp_path / "depth.pt")
@@ -134,6 +142,8 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
     fails(run(SOURCE, "--weights", tmp_path / "none.pt"), f"{tmp_path}/none.pt: No such file or directory")
     fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
     fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
+    fails(run(SOURCE, "--name", "x/y"), "--name x/y: it is the start of file names, and cannot hold a /; -o names the")
+    fails(dds("extract", SOURCE, "--images", photos, "-o", f"{photos}/."), "is the folder of the images; name another")
     fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
     fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")
     fails(run(SOURCE, "--device", "cuda:99"), "cannot use the device cuda:99")

@@ -108,6 +108,7 @@ def fails() -> None:
         ("no_such_package.nets:make", "there is no Python module no_such_package, and no_such_package.nets is none of"),
         ("small_networks:nothing", "has no attribute 'nothing'"),
         ("os:getcwd", "it returned a str, not a torch.nn.Module"),
+        ("os:environ", "it is of type _Environ, neither a torch.nn.Module nor a function for one"),
         ("test_models:fails", "cannot load test_models:fails: 'settings'"),
     ],
 )

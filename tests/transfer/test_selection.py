@@ -182,6 +182,27 @@ def test_default_number_of_images(target: NDArray[np.float64], sources: Features
     assert images(30, replacement=True, images=20) == 20
 
 
+@pytest.mark.parametrize("limit", [0, 8 * 30**2, 2 * 8 * 30**2, 100 * 8 * 30**2])
+def test_sources_are_compared_some_at_a_time_where_their_matrices_are_large(
+    sources: Features, target: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    expected = dds_ext.affinity(sources, {"target": target})[:, 0]
+    held: list[int] = []
+
+    def affinity(models: Features, *rest: Any, **options: Any) -> NDArray[np.float64]:
+        held.append(len(models))
+        return original(models, *rest, **options)
+
+    original = dds_ext.affinity
+    monkeypatch.setattr(dds_ext, "affinity", affinity)
+    monkeypatch.setattr("dds_transfer.selection.MATRIX_BYTES", limit)
+    ranking = rank_models(target, sources, bootstrap=None)
+    assert max(held) == min(max(1, limit // (8 * 30**2)), len(sources)) and sum(held) == len(sources)
+    assert dict(zip(ranking.sources, ranking.scores, strict=True)) == pytest.approx(
+        dict(zip(sources, expected, strict=True)), abs=1e-9
+    )
+
+
 def test_tensors_and_arrays_give_the_same(sources: Features, target: NDArray[np.float64]) -> None:
     spatial = {name: X.reshape(30, 3, 2, 2) for name, X in sources.items()}
     tensors = {name: torch.from_numpy(X) for name, X in spatial.items()}
@@ -201,11 +222,14 @@ def test_what_is_wrong_is_said(sources: Features, target: NDArray[np.float64]) -
 
     refuses("every draw of 30 out of 30 images is the same; ask for fewer images", images=30)
     refuses("draws of 31 images are asked for, and there are 30", images=31, replacement=True)
-    refuses("draws of 0 images are asked for", images=0)
+    refuses("the number of images in a draw must be a whole number, at least 1, got 0", images=0)
+    refuses("images in a draw must be a whole number, at least 1, got 20.5", images=20.5)
     refuses("draw 1, of 3 images: center='unbiased' needs at least 4 images", images=3)
     refuses("confidence must be between 0 and 1, got 95", confidence=95)
-    refuses("bootstrap must be a positive number of draws, got 0", bootstrap=0)
+    for wrong in (0, 2.5, True):
+        refuses(f"bootstrap, the number of draws, must be a whole number, at least 1, got {wrong}", bootstrap=wrong)
     refuses("unknown measure 'svcca'; choose from dds, rsa, cka-linear, cka-rbf", measure="svcca")
+    refuses("measure must be a name or a mapping of options, got NoneType", TypeError, measure=None)
     refuses("unknown option 'kernel'", TypeError, measure={"kernel": "rbf"})
     refuses("unknown f 'chi2'", measure={"f": "chi2"})
     refuses("sources must be a mapping from names to features, got list", TypeError, sources=list(sources.values()))
@@ -329,10 +353,19 @@ def test_stability_shows_and_writes_itself(tmp_path: Path, sources: Features, ta
 def test_stability_says_what_is_wrong(sources: Features, target: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="too few sources: 2; rankings correlate from 3 on"):
         stability(target, {"a": sources["a"], "b": sources["b"]})
-    with pytest.raises(ValueError, match="draws must be at least 2, for a standard deviation, got 1"):
+    with pytest.raises(ValueError, match="the number of draws must be a whole number, at least 2, got 1"):
         stability(target, sources, draws=1)
     with pytest.raises(ValueError, match="every draw of 30 out of 30 images is the same"):
         stability(target, sources, [10, 30])
+    for wrong in ([], 30, "30"):
+        with pytest.raises(
+            ValueError, match=r"n_images must be one or more numbers of images, such as \[50, 100\], got"
+        ):
+            stability(target, sources, wrong)
+    with pytest.raises(ValueError, match="n_images has 10 twice"):
+        stability(target, sources, [10, 20, 10])
+    with pytest.raises(ValueError, match=r"images in a draw must be a whole number, at least 1, got 10\.5"):
+        stability(target, sources, [10.5])
     with pytest.raises(ValueError, match="all sources score the same"):
         stability(target, dict.fromkeys("abc", sources["a"]), [10], 2)
     with pytest.raises(ValueError, match="there are 20 images, too few for the default numbers of images"):

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 import dds_ext
-from dds_transfer.commands.common import arrays, json_option, load, measure_option, output, plot_option
+from dds_transfer.commands.common import Command, arrays, json_option, load, measure_option, output, plot_option
 from dds_transfer.features import common_images
 from dds_transfer.output import write_json
 from dds_transfer.tables import Table
 from dds_transfer.terminal import working
 
 
-@click.command("affinity")
+@click.command("affinity", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @output(
     "-o", "--output", required=True, endings=(".csv",), help="CSV file to write: a row per source, a column per target."

@@ -12,7 +12,7 @@ from torch import nn
 import dds_ext
 from dds_transfer.attribution import METHODS, attribution_affinity, dds_affinity
 from dds_transfer.blocks import block_hooks
-from dds_transfer.commands.common import json_option, output
+from dds_transfer.commands.common import Command, json_option, output
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -25,6 +25,7 @@ from dds_transfer.commands.networks import (
     size_option,
     skip_option,
     std_option,
+    unstated_notes,
 )
 from dds_transfer.extraction import place_of
 from dds_transfer.images import load_images
@@ -35,7 +36,7 @@ from dds_transfer.terminal import show_notes, show_records, working
 FEWEST = 4  # images that DDS can be computed of
 
 
-@click.command("attribute")
+@click.command("attribute", cls=Command)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL[=WEIGHTS]...")
 @images_option
 @click.option(
@@ -93,6 +94,7 @@ def command(
       dds evaluate affinity.csv --truth taskonomy-affinity
     """
     networks: dict[str, nn.Module] = {}
+    sources: dict[str, nn.Module] = {}
     layers: dict[str, str | None] = {}
     random = []
     for text in models:
@@ -103,7 +105,7 @@ def command(
             raise ValueError(f"two models are named {name!r}; copy a file of weights to another name")
         with working(f"loading {name}"):
             network = load_model(model, weights=weights, pretrained=pretrained and weights is None)
-        networks[name] = network.to(place_of(network, device))
+        sources[model] = networks[name] = network.to(place_of(network, device))
         layers[name] = layer or _last_block(network)
         if has_random_weights(model, weights, pretrained):
             random.append(name)
@@ -128,6 +130,7 @@ def command(
     notes = [f"explained of {name}: {target or 'its own outputs'}" for name, target in layers.items()]
     if random:
         notes.append(f"the weights of {', '.join(random)} are random; MODEL=WEIGHTS or --pretrained gives others")
+    notes += unstated_notes(sources, next(iter(images.values())), size, mean, std)
     show_notes(notes + list(dict.fromkeys(note for each in loaded.values() for note in image_notes(each))))
 
 

@@ -19,12 +19,12 @@ from dds_transfer.output import STDOUT
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def output(
     *names: str, endings: tuple[str, ...] = (), needs: str = "", stdout: bool = False, **settings: Any
-) -> Callable[[Command], Command]:
+) -> Callable[[Function], Function]:
     """An option that names a file to write.
 
     Args:
@@ -90,7 +90,7 @@ types_option = click.option(
 TRUTH_HELP = f"Measured transfer results: {', '.join(TRUTHS)}, or a CSV file (rows: sources, columns: targets)."
 
 
-def sources_options(command: Command) -> Command:
+def sources_options(command: Function) -> Function:
     """The options of a target and its sources, and the sources that a shell expands behind the first."""
     for option in (
         click.argument("more", nargs=-1, metavar="[SOURCE]..."),
@@ -103,7 +103,22 @@ def sources_options(command: Command) -> Command:
     return command
 
 
-class ManyValues(click.Command):
+class Command(click.Command):
+    """A command that does not write over what it reads."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse a file to write that is named as an input too, then run."""
+        outputs = ctx.meta.get("outputs", {})
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            for each in value if isinstance(value, tuple) else (value,):
+                option = outputs.get(Path(each).resolve()) if isinstance(each, str | Path) else None
+                if option is not None and option not in parameter.opts:
+                    raise click.UsageError(f"{each} is read, and would be written over by {option}; name another file")
+        return super().invoke(ctx)
+
+
+class ManyValues(Command):
     """A command whose repeatable options take several values at once, as a shell expands them: ``--tasks *.npy``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

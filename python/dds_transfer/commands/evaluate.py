@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import TRUTH_HELP, csv_option, json_option
+from dds_transfer.commands.common import TRUTH_HELP, Command, csv_option, json_option
 from dds_transfer.evaluation import evaluate
 from dds_transfer.output import write_json, write_records
 from dds_transfer.tables import load_truth, read_table
@@ -17,7 +17,7 @@ CORRELATIONS = tuple(
 )
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=Command)
 @click.argument("table", metavar="AFFINITY.CSV", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--truth", required=True, metavar="NAME|FILE", help=TRUTH_HELP)
 @csv_option

@@ -10,7 +10,7 @@ import click
 import torch
 
 import dds_ext
-from dds_transfer.commands.common import json_option
+from dds_transfer.commands.common import Command, json_option
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -23,6 +23,7 @@ from dds_transfer.commands.networks import (
     size_option,
     skip_option,
     std_option,
+    unstated_notes,
 )
 from dds_transfer.extraction import choose_layers, extract_features
 from dds_transfer.images import load_images
@@ -33,7 +34,7 @@ from dds_transfer.terminal import show_notes, show_records
 LIST = "images.json"
 
 
-@click.command("extract")
+@click.command("extract", cls=Command)
 @click.argument("model")
 @images_option
 @click.option(
@@ -107,13 +108,19 @@ def command(
       dds extract hf:checkpoints/vit --images photos/ --layers 'layers.*' --pool class -o features/
       dds extract mypackage.nets:make_net --images photos.npy --layers encoder -o features/
     """
+    name = name or model_name(model, weights)
+    if "/" in name:
+        raise click.UsageError(
+            f"--name {name}: it is the start of file names, and cannot hold a /; -o names the folder"
+        )
+    if output.resolve() == Path(source).resolve():
+        raise click.UsageError(f"-o {output} is the folder of the images; name another")
     network = load_model(model, weights=weights, pretrained=pretrained)
     modules = choose_layers(network, layers or None)
     images = load_images(source, choose_preprocessing(network, size, mean, std), skip_unreadable=skip_unreadable)
     listing = {"digest": images.digest(), "images": images.names, "unreadable": images.unreadable}
     _check_rows(output / LIST, listing["digest"])
     output.mkdir(parents=True, exist_ok=True)
-    name = name or model_name(model, weights)
     features = extract_features(
         network,
         images,
@@ -142,7 +149,8 @@ def command(
         [{**record, "shape": str(record["shape"])} for record in records],
     )
     random = ["the weights are random; --weights or --pretrained gives others"]
-    show_notes([*(random if has_random_weights(model, weights, pretrained) else []), *image_notes(images)])
+    notes = random if has_random_weights(model, weights, pretrained) else []
+    show_notes([*notes, *unstated_notes({model: network}, images, size, mean, std), *image_notes(images)])
 
 
 def _check_rows(path: Path, digest: object) -> None:

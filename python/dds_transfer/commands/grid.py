@@ -8,7 +8,16 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from dds_transfer.commands.common import TRUTH_HELP, arrays, csv_option, json_option, load, seed_option, without
+from dds_transfer.commands.common import (
+    TRUTH_HELP,
+    Command,
+    arrays,
+    csv_option,
+    json_option,
+    load,
+    seed_option,
+    without,
+)
 from dds_transfer.features import Features, common_images, load_one
 from dds_transfer.grid import Figures, agreement, choose_models, choose_normalizations, compute_grid, draw_images
 from dds_transfer.output import write_json, write_records
@@ -16,7 +25,7 @@ from dds_transfer.tables import Table, load_truth
 from dds_transfer.terminal import show_notes, show_pivot, working
 
 
-@click.command("grid")
+@click.command("grid", cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--truth", metavar="NAME|FILE", help=TRUTH_HELP)
 @click.option("--target", metavar="FILE", help="Features of a target model, in place of --truth.")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import json_option
+from dds_transfer.commands.common import Command, json_option
 from dds_transfer.environment import environment, environment_rows
 from dds_transfer.output import write_json
 from dds_transfer.terminal import show_table
 
 
-@click.command("info")
+@click.command("info", cls=Command)
 @json_option
 def command(json_path: Path | None) -> None:
     """What is installed and what it runs on: versions, the CPU's instruction set, threads, the CUDA part and devices.

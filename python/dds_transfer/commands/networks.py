@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 from torch import nn
 
 from dds_transfer.images import Images, Preprocessing, listed
-from dds_transfer.models import preprocessing_of
+from dds_transfer.models import preprocessing_of, stated_preprocessing
 
 Numbers = tuple[float, float, float]
 
@@ -33,6 +35,20 @@ def choose_preprocessing(
     """What the user asked for, and for the rest what the network states."""
     stated = preprocessing_of(network)
     return Preprocessing(size or stated.size, mean or stated.mean, std or stated.std)
+
+
+def unstated_notes(
+    networks: Mapping[str, nn.Module], images: Images, size: int | None, mean: Numbers | None, std: Numbers | None
+) -> list[str]:
+    """What of the preprocessing neither the user nor a network says; torchvision's are trained on the defaults."""
+    asked = {"size": size, "mean": mean, "std": std}
+    notes = []
+    for source, network in networks.items():
+        stated = stated_preprocessing(network)
+        open_ = [name for name, value in asked.items() if value is None and not stated[name]]
+        if open_ and images.preprocessing and not source.startswith("torchvision:"):
+            notes.append(f"{source} does not state {', '.join(open_)}: those usual for ImageNet were taken")
+    return notes
 
 
 def has_random_weights(model: str, weights: object, pretrained: bool) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dds_transfer.commands.common import (
+    Command,
     arrays,
     csv_option,
     json_option,
@@ -21,7 +22,7 @@ from dds_transfer.selection import rank_models
 from dds_transfer.terminal import show_notes, show_table, working
 
 
-@click.command("rank")
+@click.command("rank", cls=Command)
 @sources_options
 @measure_option
 @click.option(

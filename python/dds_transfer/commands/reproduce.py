@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from dds_transfer.activations import load_activations
-from dds_transfer.commands.common import csv_option, json_option
+from dds_transfer.commands.common import Command, csv_option, json_option
 from dds_transfer.output import write_json, write_records
 from dds_transfer.reproduction import EXPERIMENTS, reproduce, steps
 from dds_transfer.terminal import show_pairs, show_pivot, working
 
 
-@click.command("reproduce")
+@click.command("reproduce", cls=Command)
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
 @click.option(
     "--features",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import json_option, plot_option
+from dds_transfer.commands.common import Command, json_option, plot_option
 from dds_transfer.output import write_json
 from dds_transfer.tables import load_truth
 from dds_transfer.taxonomy import (
@@ -23,7 +23,7 @@ from dds_transfer.taxonomy import (
 from dds_transfer.terminal import show_records, show_tree
 
 
-@click.command("taxonomy")
+@click.command("taxonomy", cls=Command)
 @click.argument("table", metavar="AFFINITY.CSV")
 @click.option("--compare", metavar="OTHER.CSV", help="Another table, whose tree and similarities to compare with.")
 @click.option("--distance", type=click.Choice(DISTANCES), default=DISTANCES[0], show_default=True, help="See above.")
