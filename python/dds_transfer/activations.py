@@ -33,9 +33,9 @@ def load_activations(path: str | Path, store: str | Path | None = None) -> list[
         OSError: the file system's own errors, such as a folder that cannot be written; name another as ``store``.
     """
     path = Path(path)
-    store = path.with_name(f"{path.name}.arrays") if store is None else Path(store)
     if path.suffix not in (".npy", ".pkl", ".pickle") or not path.is_file():
         return load_features([path])
+    store = path.with_name(f"{path.name}.arrays") if store is None else Path(store)
     state = path.stat()
     made_from = {"file": path.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
     if _index(store).get("made_from") != made_from:

@@ -98,15 +98,15 @@ def reproduce(
     if experiment not in EXPERIMENTS:
         raise ValueError(f"no experiment named {experiment!r}; known are {', '.join(EXPERIMENTS)}")
     chosen = EXPERIMENTS[experiment]
-    draws = draw_images(common_images(models), IMAGES, chosen.draws, SEED)
     arrays = {model.name: model.X for model in models}
+    truths = {name: load_truth(name) for name in dict.fromkeys(table.truth for table in chosen.tables)}
+    needed = dict.fromkeys(name for measured in truths.values() for name in measured.sources + measured.targets)
+    if absent := [name for name in needed if name not in arrays]:
+        missing = f"{models[0].path} has no model named {', '.join(absent)}"
+        raise ValueError(f"{missing}; the authors' {chosen.features} has them all")
+    draws = draw_images(common_images(models), IMAGES, chosen.draws, SEED)
     computed: dict[tuple[str, str, str], Any] = {}
-    for truth in dict.fromkeys(table.truth for table in chosen.tables):
-        measured = load_truth(truth)
-        needed = dict.fromkeys(measured.sources + measured.targets)
-        if absent := [name for name in needed if name not in arrays]:
-            missing = f"{models[0].path} has no model named {', '.join(absent)}"
-            raise ValueError(f"{missing}; the authors' {chosen.features} has them all")
+    for truth, measured in truths.items():
         square = measured.sources == measured.targets
 
         def reduce(matrix: NDArray[np.float64], measured: Table = measured) -> dict[str, Figures]:

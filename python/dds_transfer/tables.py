@@ -85,7 +85,9 @@ def read_table(path: Path) -> Table:
     """
     rows = _rows(path)
     if len(rows) < 2 or len(rows[0][1]) < 2:
-        raise ValueError(f"{path} has no table: a row of target names and a row per source are needed")
+        raise ValueError(
+            f"{path} has no table: a row of target names and a row per source are needed, with commas between"
+        )
     targets = _names(rows[0][1][1:], "target", path)
     sources = _names([row[0] for _, row in rows[1:]], "source", path)
     values = []

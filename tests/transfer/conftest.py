@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from dds_transfer.cli import main
 from made_features import Features, related_features
+from torch import Tensor
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the examples run; and on a busy machine two threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def seed() -> None:
+    """The same weights and images every time."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def X(seed: None) -> Tensor:
+    """Seven images for the networks of ``small_networks``."""
+    return torch.randn(7, 3, 16, 16)
 
 
 @pytest.fixture

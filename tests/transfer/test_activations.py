@@ -201,7 +201,9 @@ def test_every_published_table_names_what_the_engine_knows() -> None:
             load_truth(table.truth)
 
 
-def test_reproduce_says_what_is_missing(dds: Callable[..., Result], tmp_path: Path, arrays: Features) -> None:
+def test_reproduce_says_what_is_missing(
+    dds: Callable[..., Result], tmp_path: Path, arrays: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "few"
     folder.mkdir()
     for name in AUTHORS_KEYS[2:]:
@@ -214,5 +216,12 @@ def test_reproduce_says_what_is_missing(dds: Callable[..., Result], tmp_path: Pa
     np.savez(tmp_path / "short.npz", **{name: X[:50] for name, X in arrays.items()})
     result = dds("reproduce", "pascal", "--features", tmp_path / "short.npz")
     assert result.stderr == "Error: 200 images are asked for, and there are 50\n"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = dds("reproduce", "pascal", "--features", ".")
+    assert (
+        result.stderr
+        == "Error: . is a folder without feature files (.npy, .npz, .safetensors, .pt, .pth, .pkl, .pickle)\n"
+    )
     with pytest.raises(ValueError, match="no experiment named 'imagenet'; known are taskonomy, pascal"):
         reproduce("imagenet", load_activations(folder))

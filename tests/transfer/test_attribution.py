@@ -21,17 +21,8 @@ from torch import Tensor, nn
 
 import dds_ext
 
-N = 7
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def X() -> Tensor:
-    return torch.randn(N, 3, 16, 16)
+N = 7  # images in X
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -13,27 +10,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from example_modules import load_example
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the example runs; and on a busy machine two threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def digits() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "digits.py"
-    spec = importlib.util.spec_from_file_location("digits", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["digits"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_example("digits")
 
 
 def test_the_example_ranks_measures_and_draws(

@@ -16,18 +16,9 @@ from numpy.typing import NDArray
 from small_networks import Backbone, Layer, ResNet, ViT
 from torch import Tensor, nn
 
-N = 7
+N = 7  # images in X
+pytestmark = pytest.mark.usefixtures("seed")
 BLOCKS = ["block1", "block2", "block3", "block4"]
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def X() -> Tensor:
-    return torch.randn(N, 3, 16, 16)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -13,29 +10,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from example_modules import load_example
 from sklearn.datasets import load_sample_images
 
 import dds_ext
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the example runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def photographs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "photographs.py"
-    spec = importlib.util.spec_from_file_location("photographs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "photographs", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    module = load_example("photographs")
     monkeypatch.setattr(module, "CROPS", dict.fromkeys(module.CROPS, 60))
     return module
 

@@ -16,15 +16,11 @@ from dds_transfer.commands.common import Command, json_option, output
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    device_option,
     has_random_weights,
     image_notes,
     images_option,
-    mean_option,
+    preprocessing_options,
     pretrained_option,
-    size_option,
-    skip_option,
-    std_option,
     unstated_notes,
 )
 from dds_transfer.extraction import place_of
@@ -55,11 +51,7 @@ FEWEST = 4  # images that DDS can be computed of
     help="Module whose outputs are explained. Default: block4 as of 'dds extract'; the model itself if it has none.",
 )
 @pretrained_option
-@size_option
-@mean_option
-@std_option
-@skip_option
-@device_option
+@preprocessing_options
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images at once.")
 @json_option
 def command(

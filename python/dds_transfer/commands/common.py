@@ -90,6 +90,13 @@ types_option = click.option(
 TRUTH_HELP = f"Measured transfer results: {', '.join(TRUTHS)}, or a CSV file (rows: sources, columns: targets)."
 
 
+def result_options(command: Function) -> Function:
+    """Where the result goes besides the terminal."""
+    for option in (plot_option, json_option, csv_option):
+        command = option(command)
+    return command
+
+
 def sources_options(command: Function) -> Function:
     """The options of a target and its sources, and the sources that a shell expands behind the first."""
     for option in (

@@ -14,15 +14,11 @@ from dds_transfer.commands.common import Command, json_option
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    device_option,
     has_random_weights,
     image_notes,
     images_option,
-    mean_option,
+    preprocessing_options,
     pretrained_option,
-    size_option,
-    skip_option,
-    std_option,
     unstated_notes,
 )
 from dds_transfer.extraction import choose_layers, extract_features
@@ -65,11 +61,7 @@ LIST = "images.json"
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights for MODEL: .safetensors, .pt, .pth.")
 @pretrained_option
 @click.option("--name", help="Of the model in file names. Default: the last part of MODEL, or the name of --weights.")
-@size_option
-@mean_option
-@std_option
-@skip_option
-@device_option
+@preprocessing_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--autocast", is_flag=True, help="Run in mixed precision.")
 @json_option

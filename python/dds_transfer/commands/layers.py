@@ -9,13 +9,11 @@ import click
 from dds_transfer.commands.common import (
     ManyValues,
     arrays,
-    csv_option,
-    json_option,
     load,
     load_blocks,
     measure_option,
     model_called,
-    plot_option,
+    result_options,
     types_option,
 )
 from dds_transfer.features import common_images
@@ -31,9 +29,7 @@ from dds_transfer.terminal import show_notes, show_table, working
 @click.option("--tasks", multiple=True, required=True, metavar="FILE...", help="Features of networks for the tasks.")
 @types_option
 @measure_option
-@csv_option
-@json_option
-@plot_option
+@result_options
 def command(
     model: tuple[str, ...],
     tasks: tuple[str, ...],

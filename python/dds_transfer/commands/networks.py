@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import click
 from torch import nn
 
+from dds_transfer.commands.common import Function
 from dds_transfer.images import Images, Preprocessing, listed
 from dds_transfer.models import preprocessing_of, stated_preprocessing
 
@@ -18,15 +19,23 @@ images_option = click.option(
 pretrained_option = click.option(
     "--pretrained", is_flag=True, help="The library's pretrained weights, downloaded if need be."
 )
-size_option = click.option(
-    "--size", type=click.IntRange(1), help="Side of the images, in pixels. Default: the model's, or 224."
-)
-mean_option = click.option("--mean", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's.")
-std_option = click.option("--std", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's.")
-skip_option = click.option(
-    "--skip-unreadable", is_flag=True, help="Leave out images that cannot be read instead of stopping."
-)
-device_option = click.option("--device", help="Where to run, such as cuda. Default: cpu.")
+
+
+def preprocessing_options(command: Function) -> Function:
+    """How pictures are prepared, what becomes of those that cannot be read, and where the network runs."""
+    for option in (
+        click.option("--device", help="Where to run, such as cuda. Default: cpu."),
+        click.option(
+            "--skip-unreadable", is_flag=True, help="Leave out images that cannot be read instead of stopping."
+        ),
+        click.option("--std", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's."),
+        click.option("--mean", type=float, nargs=3, help="Of the channels. Default: the model's, or ImageNet's."),
+        click.option(
+            "--size", type=click.IntRange(1), help="Side of the images, in pixels. Default: the model's, or 224."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def choose_preprocessing(

@@ -9,11 +9,9 @@ import click
 from dds_transfer.commands.common import (
     Command,
     arrays,
-    csv_option,
-    json_option,
     load_candidates,
     measure_option,
-    plot_option,
+    result_options,
     seed_option,
     sources_options,
 )
@@ -44,9 +42,7 @@ from dds_transfer.terminal import show_notes, show_table, working
     help="Of the percentile intervals.",
 )
 @seed_option
-@csv_option
-@json_option
-@plot_option
+@result_options
 def command(
     target: str,
     sources: tuple[str, ...],

@@ -10,11 +10,9 @@ from dds_transfer import selection
 from dds_transfer.commands.common import (
     ManyValues,
     arrays,
-    csv_option,
-    json_option,
     load_candidates,
     measure_option,
-    plot_option,
+    result_options,
     seed_option,
     sources_options,
 )
@@ -34,9 +32,7 @@ from dds_transfer.terminal import show_table, working
 )
 @click.option("--draws", type=click.IntRange(2), default=100, show_default=True, help="Random draws for each number.")
 @seed_option
-@csv_option
-@json_option
-@plot_option
+@result_options
 def command(
     target: str,
     sources: tuple[str, ...],
