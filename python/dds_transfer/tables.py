@@ -81,7 +81,7 @@ def read_table(path: Path) -> Table:
     """Read a CSV file with target names in the first row and a source name at the start of each other row.
 
     Raises ValueError naming line and column for a missing or non-numeric value, a row of the wrong length, or a name
-    that comes twice.
+    that is empty or comes twice.
     """
     rows = _rows(path)
     if len(rows) < 2 or len(rows[0][1]) < 2:
@@ -148,6 +148,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 def _names(cells: Iterable[str], what: str, path: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
+    if "" in names:
+        raise ValueError(f"{path} has a {what} without a name, number {names.index('') + 1}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{path} names the {what} {twice!r} twice")
@@ -156,7 +158,7 @@ def _names(cells: Iterable[str], what: str, path: Path) -> list[str]:
 
 def _number(text: str, path: Path, line: int, target: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan  # Python's own 1_000 is nobody's
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
