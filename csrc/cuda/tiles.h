@@ -235,19 +235,24 @@ DDS_DEVICE typename Shape::T* record(const Launch& b, int64_t block, int which) 
     return static_cast<typename Shape::T*>(b.records) + (block * kRecordsOfBlock + which) * Shape::sums * Shape::threads;
 }
 
+// record += sums. What the addition rounds away stays behind in `sums`, where the next features are added to it (Kahan 1965):
+// a record is off by no more than its parts and two roundings, however many they are, and no memory is taken for it.
 template <class Shape>
-DDS_DEVICE void add_record(const typename Shape::T* from, Sums<Shape>& sums) {
+DDS_DEVICE void add_to_record(Sums<Shape>& sums, typename Shape::T* record) {
     DDS_UNROLL
     for (int s = 0; s < Shape::sums; ++s) {
         auto& sum = sums[s / Shape::micro][s % Shape::micro];
-        sum = sum + Number<typename Shape::T>(from[s * Shape::threads + threadIdx.x]);
+        auto& kept = record[s * Shape::threads + threadIdx.x];
+        const Number<typename Shape::T> before(kept), after = before + sum;
+        kept = after.v;
+        sum = sum - (after - before);
     }
 }
 
 template <class Shape>
-DDS_DEVICE void keep_record(const Sums<Shape>& sums, typename Shape::T* to) {
+DDS_DEVICE void clear_record(typename Shape::T* record) {
     DDS_UNROLL
-    for (int s = 0; s < Shape::sums; ++s) to[s * Shape::threads + threadIdx.x] = sums[s / Shape::micro][s % Shape::micro].v;
+    for (int s = 0; s < Shape::sums; ++s) record[s * Shape::threads + threadIdx.x] = 0;
 }
 
 // The sums of slabs [begin, end) of an item, into a record. What its caller keeps in mind takes no registers from the loop.
@@ -258,8 +263,8 @@ DDS_DEVICE void form_sums(const Launch& b, const Model& m, int of_model, int beg
     T* shared = reinterpret_cast<T*>(shared_memory());
     const Item<Shape> item(b, m, of_model);
     Sums<Shape> sums;
-    bool any_kept = false;
     clear<Shape>(sums);
+    clear_record<Shape>(into);
     Stage<Shape>::load(b, m, item, begin);
     __syncthreads();  // whatever shared memory held before has been read
     for (int slab = begin; slab < end; ++slab) {
@@ -269,15 +274,8 @@ DDS_DEVICE void form_sums(const Launch& b, const Model& m, int of_model, int beg
         __syncthreads();
         if (slab + 1 < end) Stage<Shape>::load(b, m, item, slab + 1);
         if (item.busy) add_slab<Step, Shape>(item, to, sums);
-        if ((slab + 1 - begin) % kMostSlabs == 0 && slab + 1 < end) {
-            if (any_kept) add_record<Shape>(into, sums);
-            keep_record<Shape>(sums, into);
-            clear<Shape>(sums);
-            any_kept = true;
-        }
+        if ((slab + 1 - begin) % kMostSlabs == 0 || slab + 1 == end) add_to_record<Shape>(sums, into);
     }
-    if (any_kept) add_record<Shape>(into, sums);
-    keep_record<Shape>(sums, into);
 }
 
 }  // namespace dds::cuda
