@@ -32,6 +32,11 @@ def address(a: Matrices) -> int:
     return a.data_ptr() if isinstance(a, torch.Tensor) else int(a.__array_interface__["data"][0])
 
 
+def to_numpy(a: Matrices) -> np.ndarray[Any, Any]:
+    """On the host."""
+    return a.cpu().numpy() if isinstance(a, torch.Tensor) else a
+
+
 def _strides(a: Matrices) -> tuple[int, ...]:
     if isinstance(a, torch.Tensor):
         return a.stride()
