@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dds_ext import _torch_ranks
+from dds_ext._arrays import gathered_triangle, upper_triangle
 from dds_ext._torch_ranks import average_ranks, kendall
 
 LENGTHS = (3, 4, 31, 32, 33, 500)
@@ -101,3 +102,9 @@ def test_kendall_of_a_stack_with_itself_is_symmetric(monkeypatch: pytest.MonkeyP
         assert torch.equal(found.diagonal(), torch.ones(7, dtype=torch.float64))
         # of a pair and the same the other way about, the two roots are multiplied in another order
         torch.testing.assert_close(found, expected, rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize("n", [2, 3, 17])
+def test_triangle_by_torch_is_that_of_the_core(n: int) -> None:
+    K = torch.arange(3.0 * n * n).reshape(3, n, n)
+    assert torch.equal(gathered_triangle(K), upper_triangle(K))
