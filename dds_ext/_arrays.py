@@ -163,7 +163,7 @@ def rows_text(rows: list[int]) -> str:
 
 
 def gathered_triangle(K: torch.Tensor) -> torch.Tensor:
-    """`upper_triangle` by torch's operators, on any device. Its index of 32 bits takes no more than a float32 matrix."""
+    """`upper_triangle` by torch's operators, on any device. Its index takes as much as a float32 matrix."""
     s, n, _ = K.shape
     i, j = torch.triu_indices(n, n, 1, dtype=torch.int32 if n * n < 1 << 31 else torch.int64, device=K.device)
     return K.reshape(s, n * n).index_select(1, i.mul_(n).add_(j))
