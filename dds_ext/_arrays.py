@@ -32,6 +32,11 @@ def address(a: Matrices) -> int:
     return a.data_ptr() if isinstance(a, torch.Tensor) else int(a.__array_interface__["data"][0])
 
 
+def to_numpy(a: Matrices) -> np.ndarray[Any, Any]:
+    """On the host."""
+    return a.cpu().numpy() if isinstance(a, torch.Tensor) else a
+
+
 def _strides(a: Matrices) -> tuple[int, ...]:
     if isinstance(a, torch.Tensor):
         return a.stride()
@@ -157,12 +162,18 @@ def rows_text(rows: list[int]) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {listed}{more}"
 
 
+def gathered_triangle(K: torch.Tensor) -> torch.Tensor:
+    """`upper_triangle` by torch's operators, on any device. Its index takes as much as a float32 matrix."""
+    s, n, _ = K.shape
+    i, j = torch.triu_indices(n, n, 1, dtype=torch.int32 if n * n < 1 << 31 else torch.int64, device=K.device)
+    return K.reshape(s, n * n).index_select(1, i.mul_(n).add_(j))
+
+
 def upper_triangle(K: Matrices) -> Matrices:
     """Strict upper triangles of contiguous matrices, (s, n, n) -> (s, n (n - 1) / 2), row by row."""
     s, n, _ = K.shape
     if isinstance(K, torch.Tensor) and K.device.type == "cuda":
-        i, j = torch.triu_indices(n, n, 1, device=K.device)
-        return K[:, i, j]
+        return gathered_triangle(K)
     shape = (s, n * (n - 1) // 2)
     out: Matrices = torch.empty(shape, dtype=K.dtype) if isinstance(K, torch.Tensor) else np.empty(shape, K.dtype)
     _cpu.condense(address(K), s, n, DTYPES[dtype_name(K)], address(out), torch.get_num_threads())

@@ -32,7 +32,10 @@ def module() -> ModuleType:
 
 
 def describe() -> dict[str, Any] | None:
-    """Architectures of the CUDA part and the devices it can use, as names and compute capabilities; None without it."""
+    """Architectures of the CUDA part and the devices it can use, as names and compute capabilities; None without it.
+
+    The driver is asked, and wakes up for it; no context is created, so that no device's memory is taken.
+    """
     try:
         kernels = importlib.import_module("dds_ext._cuda")
     except ImportError:
@@ -85,12 +88,12 @@ def launch(
     """
     with _current(device) as stream:
         plans = kernels.plan(list(params))
-        # a copy each, so that the rest of the workspaces is free
-        reports = [
-            workspace[: plan.reported].clone() if report else workspace[:0]
-            for plan in plans
-            for workspace in [_run(plan, device, stream, cooperative)]
-        ]
+        reports = []
+        for plan in plans:
+            workspace = _run(plan, device, stream, cooperative)
+            if report:  # a copy, so that the rest of the workspace is free
+                reports.append(workspace[: plan.reported].clone())
+            del workspace
     if not report:
         return [], []
     copies = [copy.cpu() for copy in reports]

@@ -128,13 +128,12 @@ def compared(K: Matrices, g: str) -> Matrices:
     return upper_triangle(K) if condenses(g) and K.ndim == 3 else K.reshape(len(K), -1)
 
 
-def scores(
-    a: Matrices, b: Matrices | None, g: str, a_names: Sequence[str], b_names: Sequence[str] = ()
-) -> npt.NDArray[np.float64]:
+def scores(a: Matrices, b: Matrices | None, g: str, a_names: Sequence[str], b_names: Sequence[str] = ()) -> Matrices:
     """Compares every row of `a` (s, length) with every row of `b` (t, length), or with every other of `a`, by g.
 
     Rows are matrices: flattened for "cosine", else their entries above the diagonal. This is itself a pairwise matrix,
-    of the rows' cosines or correlations, in float64.
+    of the rows' cosines or correlations: (s, t) float64, where the rows are. Of a GPU's rows the host sees the smallest
+    and the largest value, to refuse constant ones.
     """
     sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
     scales = []
@@ -151,16 +150,19 @@ def scores(
                 raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
         scales.append(np.maximum(-low, high))
     if g == "kendall":
-        return _kendall(a, a if b is None else b)
+        return _kendall(a, b)
     compared = [
         _ranks(rows) if g == "spearman" else _scaled(rows, by) for (rows, _), by in zip(sets, scales, strict=True)
     ]
     if b is None and len(a) == 1:
-        return np.ones((1, 1))
+        return (
+            torch.ones((1, 1), dtype=torch.float64, device=a.device) if isinstance(a, torch.Tensor) else np.ones((1, 1))
+        )
     x, *y = (Features(name, m, lambda k: k, None) for m, name in zip(compared, ("K1", "K2"), strict=False))
-    options = Options(f="cosine" if g == "cosine" else "pearson")
-    distances = compute([Request(x, y[0] if y else None, options, wide=True)])[0]
-    return np.asarray(1 - (distances.cpu() if isinstance(distances, torch.Tensor) else distances), np.float64)
+    # what could be wrong has been looked for above
+    options = Options(f="cosine" if g == "cosine" else "pearson", check_finite=False)
+    similarities: Matrices = 1 - compute([Request(x, y[0] if y else None, options, wide=True)])[0]
+    return similarities
 
 
 def _scaled(rows: Matrices, by: npt.NDArray[Any]) -> Matrices:
@@ -182,13 +184,13 @@ def _ranks(rows: Matrices) -> Matrices:
     return ranks
 
 
-def _kendall(a: Matrices, b: Matrices) -> npt.NDArray[np.float64]:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return np.asarray(kendall(a, b).cpu())
-    x = _ranks(a)
-    y = x if b is a else _ranks(b)
-    out = np.empty((len(a), len(b)))
-    _cpu.kendall(address(x), len(a), address(y), len(b), a.shape[1], address(out), torch.get_num_threads())
+def _kendall(a: Matrices, b: Matrices | None) -> Matrices:
+    if isinstance(a, torch.Tensor):
+        return kendall(a, b if isinstance(b, torch.Tensor) else None)
+    x = np.asarray(_ranks(a))
+    y = x if b is None else np.asarray(_ranks(b))
+    out = np.empty((len(x), len(y)))
+    _cpu.kendall(address(x), len(x), address(y), len(y), x.shape[1], address(out), torch.get_num_threads())
     return out
 
 
@@ -237,4 +239,4 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     result = scores(rows[0], rows[1], g, names[0], names[1])
     if a.ndim == 2:
         return float(result[0, 0])
-    return like(torch.from_numpy(result).to(a.device) if isinstance(a, torch.Tensor) else result)
+    return like(result)

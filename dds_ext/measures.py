@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dds_ext._arrays import Array, Features, Matrices, features
+from dds_ext._arrays import Array, Features, Matrices, features, to_numpy
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose
 from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
@@ -81,8 +81,8 @@ def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: b
 
 def _scores(
     sources: Sequence[Features], targets: Sequence[Features] | None, a: Matrices, b: Matrices | None, g: str
-) -> npt.NDArray[np.float64]:
-    """Compares the models' matrices, a stack of each."""
+) -> Matrices:
+    """Compares the models' matrices, a stack of each; the scores are where the matrices are."""
     names = [[f"the matrix of {x.name}" for x in models] for models in (sources, targets or [])]
     return scores(compared(a, g), None if b is None else compared(b, g), g, *names)
 
@@ -90,9 +90,10 @@ def _scores(
 def _affinity(
     sources: Sequence[Features], targets: Sequence[Features] | None, options: Options, g: str
 ) -> npt.NDArray[np.float64]:
+    """What comes to the host from a GPU's features are the scores."""
     a, b = (None if m is None else _stacks(m, [options], condenses(g))[0] for m in (sources, targets))
     assert a is not None
-    return _scores(sources, targets, a, b, g)
+    return to_numpy(_scores(sources, targets, a, b, g))
 
 
 def similarity(
@@ -198,7 +199,7 @@ def grid(
     _check_same_n(a + (b or []))
     for mode in centers:
         Request(a[0], None, replace(base, center=mode))  # says what is wrong before any work
-    scored: dict[tuple[str, ...], npt.NDArray[np.float64]] = {}
+    scored: dict[tuple[str, ...], Matrices] = {}
     for normalize in names:
         for family in _families([replace(base, f=f, normalize=normalize) for f in fs]):
             stacks = [None if m is None else _stacks(m, family, condensed=False) for m in (a, b)]
@@ -209,8 +210,8 @@ def grid(
                     for how in gs:
                         scored[normalize, o.f, mode, how] = _scores(a, b, k, m, how)
     if isinstance(center, str) and isinstance(g, str):
-        return {(q, f): scored[q, f, center, g] for q in names for f in fs}
-    return {key: scored[key] for key in itertools.product(names, fs, centers, gs)}
+        return {(q, f): to_numpy(scored[q, f, center, g]) for q in names for f in fs}
+    return {key: to_numpy(scored[key]) for key in itertools.product(names, fs, centers, gs)}
 
 
 def _families(options: Sequence[Options]) -> list[list[Options]]:

@@ -302,3 +302,40 @@ def test_median_of_even_and_odd_counts_and_ties(kernels: ModuleType) -> None:
 def test_device_information(kernels: ModuleType) -> None:
     assert kernels.architectures() == "emulated"
     assert kernels.devices() == [("emulation", 0, 0, 1, True)]
+
+
+@pytest.mark.parametrize(("d", "origin"), [(100_352, 0.0), (1 << 20, 1000.0)])
+def test_long_sums_keep_their_places(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, d: int, origin: float
+) -> None:
+    """One block adds up all features, all addends alike, so that all roundings are too."""
+    blocks(monkeypatch, 1)
+    X = torch.full((1, d), origin)
+    Y = X + 0.43
+    exact = float(Y[0, 0].double() - origin) * d
+    # 128 addends: each rounding is half of a unit of the sum so far at most, 64 of 2^-24 of the last; what adding the
+    # parts rounds away is carried on: two units more in all (Kahan's bound), however many they are
+    assert abs(rdm(kernels, X, Y, f="manhattan")[0, 0] - exact) <= 66 * 2.0**-24 * exact
+
+
+@pytest.mark.parametrize("normalize", ["center", "zscore", "batch"])
+def test_correlations_of_rows_that_the_columns_leave_off_centre(kernels: ModuleType, normalize: str) -> None:
+    """In float32 while the mean that is left is small, from there on in float64."""
+    found = []
+    for brightness in (0.1, 1.0, 4.0, 100.0, 10_000.0):
+        X = features(20, 64, seed=3)
+        X += 1000 + brightness * torch.linspace(-1, 1, 20)[:, None]
+        options = {"normalize": normalize, "channels": 4}
+        message = check_rdm(rdm(kernels, X, f="pearson", **options), X, "pearson", **options)
+        found += [f"{brightness}: {message}"] * bool(message)
+    fail_with(found)
+
+
+def test_requests_of_several_kinds_are_joined_by_kind(kernels: ModuleType) -> None:
+    """Whatever order they come in."""
+    xs = [engine_features(features(6, d), "X", None, False) for d in (5, 9, 7)]
+    requests = [
+        Request(x, None, Options(f, normalize=q)) for x in xs for f in ("linear", "rbf") for q in ("none", "center")
+    ]
+    outs = [r.target() for r in requests]
+    assert len(kernels.plan(parameters(requests, outs, [[i] for i in range(len(requests))]))) == 4

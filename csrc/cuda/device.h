@@ -37,18 +37,15 @@ DDS_DEVICE char* shared_memory() {
     return dynamic_shared_memory;
 }
 
-// Copies to shared memory without waiting, or fills with zeros where not `valid`. Both addresses are aligned to `bytes`. The
-// bytes are there for this thread after wait_copies, for the others after a barrier more.
+// Copies to shared memory without waiting. Both addresses are aligned to `bytes`. The bytes are there for this thread after
+// wait_copies, for the others after a barrier more.
 template <int bytes>
-DDS_DEVICE void copy_async(void* shared, const void* global, bool valid) {
+DDS_DEVICE void copy_async(void* shared, const void* global) {
     static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
     const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    const int source_bytes = valid ? bytes : 0;
     if constexpr (bytes == 16)  // the only size that may pass by the first-level cache, where nobody reads it again
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(source_bytes) : "memory");
-    else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(bytes), "r"(source_bytes)
-                     : "memory");
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+    else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(bytes) : "memory");
 }
 
 // Closes a group of copies: those begun since the last call.

@@ -45,7 +45,10 @@ pairwise(const DDS_PARAMETER Launch b, int first, int last) {
         work();
     };
     in(kStatistics, [&] {
-        if (b.groups > 0) for_sets(b, [&](const Model& m, int set, Crew& crew) { group_statistics(b, m, set, crew); });
+        if (b.groups > 0) {
+            for_sets(b, [&](const Model& m, int set, Crew& crew) { group_statistics<T>(b, m, set, crew); });
+            for_models(b, [&](const Model& m, Crew& crew) { group_index(b, m, crew); });
+        }
         if (b.columns) for_models(b, [&](const Model& m, Crew& crew) { column_statistics<T>(b, m, crew); });
     });
     in(kChannels, [&] { for_models(b, [&](const Model& m, Crew& crew) { channel_statistics<T>(b, m, crew); }); });

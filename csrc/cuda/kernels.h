@@ -2,7 +2,6 @@
 // side.
 #pragma once
 
-#include "cpu/registry.h"
 #include "cuda/planning.h"
 
 namespace dds::cuda {
@@ -14,7 +13,7 @@ Kernel squared_difference_kernel(ShapeKind shape);
 Kernel absolute_difference_kernel(ShapeKind shape);
 
 inline Kernel kernel_of(const Plan& plan) {
-    switch (static_cast<StepKind>(plan.step)) {
+    switch (plan.step) {
         case StepKind::dot: return dot_kernel(plan.shape);
         case StepKind::squared_difference: return squared_difference_kernel(plan.shape);
         default: return absolute_difference_kernel(plan.shape);

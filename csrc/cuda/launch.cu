@@ -39,6 +39,21 @@ void allow_shared_memory(Kernel kernel, const LaunchShape& shape) {
                                    static_cast<int>(shape.shared_bytes)));
 }
 
+// That the current device can run what was compiled: one line that says what to do, before any other call fails.
+void check_architecture() {
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, address(dot_kernel(ShapeKind::pair)));
+    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
+        error == cudaErrorUnsupportedPtxVersion) {
+        cudaGetLastError();  // or a later call would report it again
+        const std::string arch = std::to_string(attribute(cudaDevAttrComputeCapabilityMajor)) +
+                                 std::to_string(attribute(cudaDevAttrComputeCapabilityMinor));
+        throw std::runtime_error("dds_ext was built for " + std::string(architectures()) + ", which this GPU of sm_" + arch +
+                                 " cannot run: build it again with DDS_EXT_CUDA_ARCHS=" + arch);
+    }
+    check(error, "cudaFuncGetAttributes");
+}
+
 // The fewest that any step's kernel of this shape has, so that a plan does not depend on it.
 int resident(ShapeKind kind) {
     const LaunchShape shape = launch_shape(kind);
@@ -91,6 +106,7 @@ Blocks resident_blocks() {
     const std::lock_guard<std::mutex> lock(mutex);
     const auto found = known.find(device);
     if (found != known.end()) return found->second;
+    check_architecture();
     Blocks blocks{};
     for (int kind = 0; kind < kShapes; ++kind) blocks.of[kind] = resident(static_cast<ShapeKind>(kind));
     return known.emplace(device, blocks).first->second;

@@ -82,8 +82,11 @@ struct Model {
     double *column_mean, *column_scale;         // (d)
     void* columns;                              // (3, d rounded up to 4): mean, scale and rest in T
     double *group_mean[2], *group_scale[2];     // (rows, groups of channels)
+    void* group_terms[2];                       // the same as Affine<T>
+    int* group_of;                              // (d rounded up to 4): of a column; null for one group
     double* row_parts[2];                       // (rows, segments, 2)
     double *row_mean[2], *row_scale[2];         // (rows): of centered_unit metrics; of unit ones only the scale, 1 / |z|
+    void* row_terms[2];                         // (rows): the former as Affine<T>
     double* row_size[2];                        // (rows): |z|_1 under L1, else |z|^2
     double* row_sum[kMaxOutputs];               // (n): of the result, for a centring
     unsigned long long* histogram;              // (digits, kBins), zeros: of the selection of the median

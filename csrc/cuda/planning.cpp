@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/registry.h"
 #include "norms/center.h"
 
 namespace dds::cuda {
@@ -86,7 +85,7 @@ void describe(Plan& plan, const RdmParams& p, const Job& job) {
     const MetricTraits& metric = traits(p.products[0]);
     const NormTraits& norm = norm_traits()[static_cast<size_t>(p.norm)];
     const bool dot = metric.step == StepKind::dot, wide = is_wide(p);
-    plan.step = static_cast<int>(metric.step);
+    plan.step = metric.step;
     plan.shape = shape_of(p);
 
     b.output_count = static_cast<int>(job.products.size());
@@ -175,7 +174,7 @@ void place(Plan& plan, void* workspace) {
     for (int64_t i = 0; i < models && b.raw_output >= 0; ++i)
         b.models[i].histogram = arena.take<unsigned long long>(b.digits * kBins);
     plan.zeroed = arena.bytes();
-    const int number = plan.shape == ShapeKind::wide ? 8 : 4;
+    const int number = plan.shape == ShapeKind::wide ? 8 : 4, affine = 4 * number;
     for (int64_t i = 0; i < models; ++i) {
         Model& m = b.models[i];
         if (b.columns) {
@@ -183,14 +182,19 @@ void place(Plan& plan, void* workspace) {
             m.column_scale = arena.take<double>(m.d);
             m.columns = arena.take<char>(3 * up(m.d, int64_t{4}) * 4 * number);
         }
+        if (b.groups > 1) m.group_of = arena.take<int>(up(m.d, int64_t{4}) * 4);
         for (int set = 0; set < b.set_count; ++set) {
             const int64_t rows = m.sets[set].rows;
             if (b.groups > 0) {
                 m.group_mean[set] = arena.take<double>(rows * b.groups);
                 m.group_scale[set] = arena.take<double>(rows * b.groups);
+                m.group_terms[set] = arena.take<char>(rows * b.groups * affine);
             }
             if (b.row_pass && m.d > kSegment) m.row_parts[set] = arena.take<double>(rows * up(m.d, int64_t{kSegment}) * 2);
-            if (b.centered_rows) m.row_mean[set] = arena.take<double>(rows);
+            if (b.centered_rows) {
+                m.row_mean[set] = arena.take<double>(rows);
+                m.row_terms[set] = arena.take<char>(rows * affine);
+            }
             if (b.centered_rows || b.unit_rows) m.row_scale[set] = arena.take<double>(rows);
             if (b.row_pass && !b.centered_rows) m.row_size[set] = arena.take<double>(rows);
         }
@@ -209,13 +213,14 @@ std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)
             Job job{i, {}};
             for (size_t k = first; k < std::min<size_t>(p.products.size(), first + kMaxOutputs); ++k)
                 job.products.push_back(k);
-            const bool joins = !plans.empty() && plans.back().launch.model_count < kMaxModels &&
-                               alike(params[plans.back().made[0].params], {0, plans.back().made[0].products}, p, job);
-            if (!joins) {
-                plans.emplace_back();
-                describe(plans.back(), p, job);
-            }
-            add_model(plans.back(), p, job);
+            const auto joined = std::find_if(plans.begin(), plans.end(), [&](const Plan& plan) {
+                const Plan::Made& made = plan.made[0];
+                return plan.launch.model_count < kMaxModels &&
+                       alike(params[made.params], {made.params, made.products}, p, job);
+            });
+            Plan& to = joined == plans.end() ? plans.emplace_back() : *joined;
+            if (to.made.empty()) describe(to, p, job);
+            add_model(to, p, job);
         }
     }
     for (Plan& plan : plans) {
@@ -237,7 +242,7 @@ std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype,
             plan.launch.centering[0] = mode;
             plan.launch.set_count = 1;
             plan.launch.raw_output = -1;
-            plan.step = static_cast<int>(StepKind::dot);  // none is taken
+            plan.step = StepKind::dot;  // none is taken
             plan.shape = dtype == Dtype::f64 ? ShapeKind::wide : ShapeKind::pair;
             plan.blocks = blocks[static_cast<int>(plan.shape)];
         }

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cpu/registry.h"
 #include "cuda/plan.h"
 
 namespace dds::cuda {
@@ -13,7 +14,7 @@ constexpr int kShapes = 3;
 // A launch, what it needs, and what it makes.
 struct Plan {
     Launch launch{};
-    int step;  // a StepKind
+    StepKind step;
     ShapeKind shape;
     int blocks;
     int64_t bytes = 0;     // of temporary results, of which ...

@@ -96,28 +96,41 @@ DDS_DEVICE void channel_statistics(const Launch& b, const Model& m, Crew& crew) 
 }
 
 // Mean and scale of every group of channels of every image, each by a warp.
+template <class T>
 DDS_DEVICE void group_statistics(const Launch& b, const Model& m, int set, Crew& crew) {
     const Set& x = m.sets[set];
     const int64_t count = m.d / b.groups, per = b.channels_last ? b.channels / b.groups : count;
+    // of an element and the one that the lane takes next: e / per and e % per without another division
+    const int64_t first_block = lane() / per, first_in = lane() % per, blocks_on = 32 / per, in_on = 32 % per;
     crew.warps(x.rows * b.groups, [&](int64_t unit) {
         const int64_t row = unit / b.groups, g = unit % b.groups;
-        auto value = [&](int64_t e) {
-            const int64_t col = b.channels_last ? e / per * b.channels + g * per + e % per : g * per + e;
-            return load<double>(b.dtype, x, row, col);
-        };
-        const double shift = value(0);
+        const double shift = load<double>(b.dtype, x, row, g * per);
         double sum = 0, squares = 0;
+        int64_t block = first_block, in = first_in;  // of channels at one position, and of the channels of the group
         for (int64_t e = lane(); e < count; e += 32) {
-            const double t = value(e) - shift;
+            const double t = load<double>(b.dtype, x, row, block * b.channels + g * per + in) - shift;
             sum += t;
             squares += t * t;
+            block += blocks_on;
+            in += in_on;
+            if (in >= per) in -= per, ++block;
         }
         sum = warp_sum(sum);
         squares = warp_sum(squares);
         if (lane() != 0) return;
         const auto n = static_cast<double>(count);
-        m.group_mean[set][unit] = shift + sum / n;
-        m.group_scale[set][unit] = norm_scale(b.norm, variance_of(sum, squares, n));
+        const double mean = shift + sum / n, scale = norm_scale(b.norm, variance_of(sum, squares, n));
+        m.group_mean[set][unit] = mean;
+        m.group_scale[set][unit] = scale;
+        static_cast<Affine<T>*>(m.group_terms[set])[unit] = affine<T>(mean, scale);
+    });
+}
+
+// The group of channels of every column, so that nobody has to divide for it again.
+DDS_DEVICE void group_index(const Launch& b, const Model& m, Crew& crew) {
+    crew.threads(m.group_of ? column_stride(m) : 0, [&](int64_t col) {
+        const int64_t g = b.channels_last ? col % b.channels / (b.channels / b.groups) : col / (m.d / b.groups);
+        m.group_of[col] = col < m.d ? static_cast<int>(g) : 0;
     });
 }
 
@@ -138,7 +151,9 @@ DDS_DEVICE void fold_row(const Launch& b, const Model& m, int set, bool l1, int6
         const double norm = ::sqrt(n * variance_of(sum, squares, n));
         const double mean = first + sum / n;
         m.row_mean[set][row] = mean;
-        m.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
+        const double scale = norm > 0 ? 1 / norm : 0;
+        m.row_scale[set][row] = scale;
+        static_cast<Affine<T>*>(m.row_terms[set])[row] = affine<T>(mean, scale);
         // a normalised row of equal numbers differs by their rounding
         const bool normalized = b.columns || b.groups > 0;
         if (m.constant[set]) m.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * ::sqrt(n) * ::fabs(mean));
@@ -167,7 +182,7 @@ DDS_DEVICE void row_parts(const Launch& b, const Model& m, int set, bool l1, Cre
             sum[r] += l1 ? ::fabs(t) : t;
             squares[r] += t * t;
         };
-        if (b.groups > 0) {  // singly, for their statistics take divisions to find
+        if (b.groups > 0) {  // singly, for their statistics stand elsewhere for every row
             for (int64_t col = begin + lane(); col < end; col += 32) {
                 DDS_UNROLL
                 for (int r = 0; r < kRows; ++r) {

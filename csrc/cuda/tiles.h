@@ -133,7 +133,7 @@ struct Stage {
     static DDS_DEVICE void store(const Launch& b, const Model& m, const Item<Shape>& item, int slab, T* shared) {
         const int64_t first = int64_t{slab} * kSlab + source(0).col;  // the same for all quads of a thread
         wait_copies<0>();
-        if (b.stages == Stages::several) return store_singly(b, m, item, first, shared);
+        if (b.stages == Stages::several) return store_several(b, m, item, first, shared);
         ColumnQuad<T> columns;
         if (b.stages == Stages::columns && first < m.d) load_columns(m, first, columns);
         DDS_UNROLL
@@ -159,19 +159,21 @@ struct Stage {
     }
 
 private:
-    // The stages of several normalisations take divisions and float64: they stand in the code once, and take no registers
-    // from the main loop.
-    static DDS_DEVICE void store_singly(const Launch& b, const Model& m, const Item<Shape>& item, int64_t first, T* shared) {
+    // Several stages stand in the code once, not for every feature: they take no registers from the main loop.
+    static DDS_DEVICE void store_several(const Launch& b, const Model& m, const Item<Shape>& item, int64_t first,
+                                         T* shared) {
         DDS_UNROLL_BY(1)
-        for (int e = 0; e < 4 * Shape::stage_quads; ++e) {
-            const Source s = source(e / 4);
-            const int64_t col = first + e % 4;
+        for (int q = 0; q < Shape::stage_quads; ++q) {
+            const Source s = source(q);
             if (!wanted(item, s)) continue;
-            double z = 0;
-            if (col < m.d)
-                z = normalized_by_all(b, m, set_of(item, s), image_of(item, s), col,
-                                      cuda::load<double>(b.dtype, raw(e / 4), e % 4));
-            shared[place_of(s) + e % 4 * Shape::stride] = static_cast<T>(z);
+            const int64_t row = image_of(item, s);
+            const Affine<T> of_row = b.centered_rows ? row_terms<T>(m, set_of(item, s), row) : Affine<T>{};
+            DDS_UNROLL_BY(1)
+            for (int c = 0; c < 4; ++c)
+                shared[place_of(s) + c * Shape::stride] =
+                    first + c < m.d ? normalized_by_several(b, m, set_of(item, s), row, first + c, of_row,
+                                                            cuda::load<T>(b.dtype, raw(q), c))
+                                    : T(0);
         }
     }
 
@@ -235,19 +237,24 @@ DDS_DEVICE typename Shape::T* record(const Launch& b, int64_t block, int which) 
     return static_cast<typename Shape::T*>(b.records) + (block * kRecordsOfBlock + which) * Shape::sums * Shape::threads;
 }
 
+// record += sums. What the addition rounds away stays behind in `sums`, where the next features are added to it (Kahan
+// 1965): a record is off by no more than its parts and two roundings, however many they are, and no memory is taken for it.
 template <class Shape>
-DDS_DEVICE void add_record(const typename Shape::T* from, Sums<Shape>& sums) {
+DDS_DEVICE void add_to_record(Sums<Shape>& sums, typename Shape::T* record) {
     DDS_UNROLL
     for (int s = 0; s < Shape::sums; ++s) {
         auto& sum = sums[s / Shape::micro][s % Shape::micro];
-        sum = sum + Number<typename Shape::T>(from[s * Shape::threads + threadIdx.x]);
+        auto& kept = record[s * Shape::threads + threadIdx.x];
+        const Number<typename Shape::T> before(kept), after = before + sum;
+        kept = after.v;
+        sum = sum - (after - before);
     }
 }
 
 template <class Shape>
-DDS_DEVICE void keep_record(const Sums<Shape>& sums, typename Shape::T* to) {
+DDS_DEVICE void clear_record(typename Shape::T* record) {
     DDS_UNROLL
-    for (int s = 0; s < Shape::sums; ++s) to[s * Shape::threads + threadIdx.x] = sums[s / Shape::micro][s % Shape::micro].v;
+    for (int s = 0; s < Shape::sums; ++s) record[s * Shape::threads + threadIdx.x] = 0;
 }
 
 // The sums of slabs [begin, end) of an item, into a record. What its caller keeps in mind takes no registers from the loop.
@@ -258,8 +265,8 @@ DDS_DEVICE void form_sums(const Launch& b, const Model& m, int of_model, int beg
     T* shared = reinterpret_cast<T*>(shared_memory());
     const Item<Shape> item(b, m, of_model);
     Sums<Shape> sums;
-    bool any_kept = false;
     clear<Shape>(sums);
+    clear_record<Shape>(into);
     Stage<Shape>::load(b, m, item, begin);
     __syncthreads();  // whatever shared memory held before has been read
     for (int slab = begin; slab < end; ++slab) {
@@ -269,15 +276,8 @@ DDS_DEVICE void form_sums(const Launch& b, const Model& m, int of_model, int beg
         __syncthreads();
         if (slab + 1 < end) Stage<Shape>::load(b, m, item, slab + 1);
         if (item.busy) add_slab<Step, Shape>(item, to, sums);
-        if ((slab + 1 - begin) % kMostSlabs == 0 && slab + 1 < end) {
-            if (any_kept) add_record<Shape>(into, sums);
-            keep_record<Shape>(sums, into);
-            clear<Shape>(sums);
-            any_kept = true;
-        }
+        if ((slab + 1 - begin) % kMostSlabs == 0 || slab + 1 == end) add_to_record<Shape>(sums, into);
     }
-    if (any_kept) add_record<Shape>(into, sums);
-    keep_record<Shape>(sums, into);
 }
 
 }  // namespace dds::cuda

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dds_ext._arrays import to_numpy
 from dds_ext.comparison import _ranks, scores
 from dds_ext.compat._drop_in import NotServed
 
@@ -89,7 +90,7 @@ def similarities(a: Vectors, b: Vectors, method: str, weights: Weights | None = 
 
 
 def _taus(a: Vectors, b: Vectors, method: str) -> Vectors:
-    tau = scores(a, b, "kendall", ["rdm1"] * len(a), ["rdm2"] * len(b))
+    tau = to_numpy(scores(a, b, "kendall", ["rdm1"] * len(a), ["rdm2"] * len(b)))
     if method != "tau-a":
         return tau
     # tau-b divides by the pairs that are not tied, tau-a by all

@@ -442,7 +442,7 @@ void emulate(Order order, unsigned grid, unsigned block, size_t shared_bytes, co
 
 char* shared_memory() { return machine->block().shared; }
 
-void copy_async(void* shared, const void* global, bool valid, unsigned bytes) {
+void copy_async(void* shared, const void* global, unsigned bytes) {
     const Block& block = machine->block();
     char* const to = static_cast<char*>(shared);
     if (to < block.shared || to + bytes > block.shared + block.shared_bytes)
@@ -451,7 +451,7 @@ void copy_async(void* shared, const void* global, bool valid, unsigned bytes) {
         fail("copies " + std::to_string(bytes) + " bytes to or from an address that is not aligned to them");
     std::memset(to, 0xff, bytes);
     Thread& self = machine->thread();
-    self.copies.push_back({to, valid ? static_cast<const char*>(global) : nullptr, bytes, self.groups});
+    self.copies.push_back({to, static_cast<const char*>(global), bytes, self.groups});
 }
 
 void commit_copies() { ++machine->thread().groups; }
@@ -460,8 +460,7 @@ void wait_copies(unsigned groups) {
     Thread& self = machine->thread();
     auto copy = self.copies.begin();
     for (; copy != self.copies.end() && copy->group + groups < self.groups; ++copy) {
-        if (copy->from) std::memcpy(copy->to, copy->from, copy->bytes);
-        else std::memset(copy->to, 0, copy->bytes);
+        std::memcpy(copy->to, copy->from, copy->bytes);
     }
     self.copies.erase(self.copies.begin(), copy);
 }

@@ -113,15 +113,15 @@ void emulate(Order order, unsigned grid, unsigned block, size_t shared_bytes, co
 
 // As in csrc/cuda/device.h.
 char* shared_memory();
-void copy_async(void* shared, const void* global, bool valid, unsigned bytes);
+void copy_async(void* shared, const void* global, unsigned bytes);
 void commit_copies();
 void wait_copies(unsigned groups);
 void barrier_of_grid(unsigned* counter, unsigned round, emulation::Place place = emulation::Place::here());
 
 template <int bytes>
-void copy_async(void* shared, const void* global, bool valid) {
+void copy_async(void* shared, const void* global) {
     static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
-    copy_async(shared, global, valid, bytes);
+    copy_async(shared, global, bytes);
 }
 
 template <int groups>

@@ -71,10 +71,11 @@ staged_reversal(const float* x, unsigned count, unsigned tiles, float* out) {
     const auto fetch = [=](unsigned tile) {
         float* const to = stages + tile % (fault == Fault::outside_shared ? 3 : 2) * 256 + (fault == Fault::misaligned);
         for (unsigned i = threadIdx.x * (bytes / 4); i < 256; i += 64 * (bytes / 4)) {
-            const unsigned from = tile * 256 + i;
+            const unsigned from = tile % tiles * 256 + i;
             const bool valid = from < count;
             if (tile == tiles && fault != Fault::wait_never) continue;
-            if (fault != Fault::no_zeros || valid) copy_async<bytes>(to + i, x + (valid ? from : 0), valid);
+            if (valid) copy_async<bytes>(to + i, x + from);
+            for (unsigned zero = 0; zero < bytes / 4 && !valid && fault != Fault::no_zeros; ++zero) to[i + zero] = 0;
         }
         commit_copies();
     };

@@ -283,10 +283,10 @@ void check_refusals() {
     check_refused("before shared memory", 32, "4 bytes before its 64 bytes", [] { shared_memory()[-4] = 1; });
     alignas(16) const float four[4] = {};
     check_refused("copies not committed", 1, "1 copies that it never waited for", [&] {
-        copy_async<4>(shared_memory(), four, true);
+        copy_async<4>(shared_memory(), four);
         wait_copies<0>();
     });
-    check_refused("source not aligned", 1, "not aligned", [&] { copy_async<8>(shared_memory(), four + 1, true); });
+    check_refused("source not aligned", 1, "not aligned", [&] { copy_async<8>(shared_memory(), four + 1); });
     check_refused("too many threads", 1056, "no launch has", [] {});
     unsigned counter = 3;
     check_refused("counter not at 0", 32, "finds its counter at 3", [&] { barrier_of_grid(&counter, 0); });
@@ -317,9 +317,9 @@ void check_memory() {
             auto* const shared = reinterpret_cast<volatile unsigned*>(shared_memory());
             wrong += shared[0] != 0xffffffff || shared[1] != 0xffffffff;
             shared[0] = 0;
-            copy_async<4>(shared_memory(), source, true);
+            copy_async<4>(shared_memory(), source);
             commit_copies();
-            copy_async<4>(shared_memory() + 4, source + 1, true);
+            copy_async<4>(shared_memory() + 4, source + 1);
             commit_copies();
             wrong += shared[0] != 0xffffffff;
             wait_copies<2>();
