@@ -117,6 +117,21 @@ def test_inner_loops(
 
 
 @needs_disassembler
+def test_loop_of_the_gradient(tmp_path: Path) -> None:
+    """No spills, and at most 1.15 times the three issue slots of a pair-element: four rows of 32 pairs at a time."""
+    source = tmp_path / "sign_sums.cu"
+    source.write_text(
+        '#include "cuda/sign_sums.h"\n'
+        "template __global__ void dds::cuda::sign_sums<dds::cuda::SignShape<float>>"
+        "(const DDS_PARAMETER dds::cuda::SignSums);\n"
+    )
+    names = min((names for _, names in loops(compiled(source, "90")) if names.count("FADD") >= 128), key=len)
+    counts = Counter(names)
+    assert not counts["LDL"] and not counts["STL"], counts
+    assert counts["FADD"] == 128 and counts["FFMA"] == 256 and len(names) <= 1.15 * 384, counts
+
+
+@needs_disassembler
 def test_roofs_do_what_they_say(tmp_path: Path) -> None:
     """What does not change from step to step the compiler takes out of a loop, and a roof would come out too high."""
     source = tmp_path / "roof.cu"
@@ -125,6 +140,7 @@ def test_roofs_do_what_they_say(tmp_path: Path) -> None:
         "DotStep": {"float": 64},
         "SquaredStep": {"float": 128},
         "AbsoluteStep": {"float": 128},
+        "SignStep": {"float": 192},
         "14HalfDifference": {"HFMA2": 32},
         "HalfProduct": {"HMMA": 8},
         "Tf32Product": {"HMMA": 8},

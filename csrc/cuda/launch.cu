@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "cuda/check.h"
 #include "cuda/kernels.h"
 
 #ifndef DDS_CUDA_ARCHITECTURES
@@ -16,14 +17,6 @@
 
 namespace dds::cuda {
 namespace {
-
-void check(cudaError_t error, const char* call) {
-    if (error == cudaSuccess) return;
-    cudaGetLastError();  // or a later call would report it again
-    throw std::runtime_error(std::string(call) + " failed: " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
-                             ")");
-}
-#define DDS_CHECK(call) check(call, #call)
 
 int attribute(cudaDeviceAttr which) {
     int device = 0, value = 0;

@@ -31,9 +31,9 @@ Blocks resident_blocks();
 // false or the device is not, every phase is a launch of its own, with the same results.
 void run(const Plan& plan, void* stream, bool cooperative);
 
-// Names of the register-only loops: of the inner steps in float32, "dot", "squared_difference" and "absolute_difference"; of
-// differences of halves, "half_difference", and of these summed by matrix products, "half_absolute_difference"; and of the
-// matrix products alone, "half_product" and "tf32_product".
+// Names of the register-only loops: of the inner steps in float32, "dot", "squared_difference", "absolute_difference" and
+// "sign" (the gradient's); of differences of halves, "half_difference", and of these summed by matrix products,
+// "half_absolute_difference"; and of the matrix products alone, "half_product" and "tf32_product".
 std::vector<std::string> roofs();
 
 // Starts one of them on the current device; returns how many pair-elements, or multiply-adds, it forms. `sink`: a float on

@@ -1,9 +1,8 @@
 // Register-only loops over the inner steps: the roofs that the benchmarks quote fractions of, and the rates that decide
 // which steps are worth a kernel.
-#include <stdexcept>
-
-#include "cuda/device.h"
+#include "cuda/check.h"
 #include "cuda/launch.h"
+#include "cuda/sign_sums.h"
 
 namespace dds::cuda {
 namespace {
@@ -25,6 +24,10 @@ struct SquaredStep {
 };
 struct AbsoluteStep {
     static DDS_DEVICE float step(float sum, float x, float y) { return ::fabsf(sum - x) + y; }
+};
+
+struct SignStep {
+    static DDS_DEVICE float step(float sum, float x, float y) { return ::fmaf(y, above(sum - x), sum); }
 };
 
 template <class Step>
@@ -142,8 +145,7 @@ __global__ void __launch_bounds__(kThreads, 2) roof_kernel(int64_t steps, float 
 template <class Loop>
 int64_t start(int64_t steps, int blocks, float* sink, void* stream) {
     roof_kernel<Loop><<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(steps, 1e-3f, sink);
-    const cudaError_t error = cudaGetLastError();
-    if (error != cudaSuccess) throw std::runtime_error(std::string("a roof's launch failed: ") + cudaGetErrorString(error));
+    DDS_CHECK(cudaGetLastError());
     return steps * blocks * kThreads * Loop::elements;
 }
 
@@ -154,6 +156,7 @@ struct Roof {
 constexpr Roof kRoofs[] = {{"dot", start<Floats<DotStep>>},
                            {"squared_difference", start<Floats<SquaredStep>>},
                            {"absolute_difference", start<Floats<AbsoluteStep>>},
+                           {"sign", start<Floats<SignStep>>},
                            {"half_difference", start<HalfDifference>},
                            {"half_product", start<HalfProduct>},
                            {"tf32_product", start<Tf32Product>},

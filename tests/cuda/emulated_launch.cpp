@@ -7,6 +7,7 @@
 #include "cuda/kernel.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
+#include "cuda/sign_sums.h"
 
 namespace dds::cuda {
 
@@ -49,6 +50,18 @@ void run(const Plan& plan, void*, bool cooperative) {
     if (cooperative) return start(0, kPhases);
     for (int phase = 0; phase < kPhases; ++phase)
         if (active(plan.launch, phase)) start(phase, phase + 1);
+}
+
+template <class T>
+static void start(const SignSums& sums) {
+    using Shape = SignShape<T>;
+    emulate(order(), static_cast<unsigned>(resident_blocks().of[0]), Shape::threads, Shape::shared_bytes,
+            [&] { sign_sums<Shape>(sums); });
+}
+
+void run_sign_sums(const SignSums& sums, Dtype dtype, void*) {
+    if (dtype == Dtype::f64) start<double>(sums);
+    else start<float>(sums);
 }
 
 std::vector<std::string> roofs() { return {}; }  // the emulation has no speed to measure

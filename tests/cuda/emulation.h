@@ -203,6 +203,8 @@ inline unsigned atomicMax(unsigned* to, unsigned value) { return std::exchange(*
 inline unsigned long long atomicMax(unsigned long long* to, unsigned long long value) {
     return std::exchange(*to, std::max(*to, value));
 }
+// NaN becomes 0.
+inline float __saturatef(float x) { return x > 0 ? min(x, 1.0f) : 0.0f; }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
 inline unsigned __float_as_uint(float x) { return dds::emulation::bits_as<unsigned>(x); }

@@ -1,0 +1,139 @@
+// The kernel of csrc/cuda/gradient.h.
+#pragma once
+
+#include "cuda/block.h"
+#include "cuda/gradient.h"
+#include "cuda/plan.h"
+
+namespace dds::cuda {
+
+// A warp has a few rows of x in registers, and its lanes the columns; each row of y passes by all of them.
+template <class Real>
+struct SignShape {
+    using T = Real;
+    static constexpr int threads = 128, per_sm = 3;
+    static constexpr int micro = 8;                // rows of a warp
+    static constexpr int vector = 16 / sizeof(T);  // columns of a lane
+    static constexpr int rows = threads / 32 * micro, cols = 32 * vector;
+    static constexpr int slab = 16;  // rows of y in shared memory at a time
+    static constexpr int fold = 64;  // slabs after which the sums are added to the result: short sums lose less
+    static constexpr int stage = slab * (cols + rows);
+    static constexpr int64_t shared_bytes = 2 * stage * static_cast<int64_t>(sizeof(T));
+};
+
+// 1 above zero, 1/2 at zero, 0 below: two instructions of the multiply-add pipe, where comparing would take the slower one.
+// Float32 differences below 2^-128, all of them subnormal, count in part.
+DDS_DEVICE float above(float difference) { return __saturatef(::fmaf(difference, 0x1p127f, 0.5f)); }
+DDS_DEVICE double above(double difference) { return difference > 0 ? 1 : difference < 0 ? 0 : 0.5; }
+
+template <class Shape>
+class SignTile {
+public:
+    using T = typename Shape::T;
+
+    DDS_DEVICE SignTile(const SignSums& p, int64_t tile) : n_(p.n), m_(p.m), d_(p.d) {
+        const int64_t across = (d_ + Shape::cols - 1) / Shape::cols, down = (n_ + Shape::rows - 1) / Shape::rows;
+        const int64_t model = tile / (across * down);
+        i0_ = tile / across % down * Shape::rows;
+        k0_ = tile % across * Shape::cols;
+        x_ = static_cast<const T*>(p.x) + model * n_ * d_;
+        y_ = static_cast<const T*>(p.y) + model * m_ * d_;
+        w_ = static_cast<const T*>(p.w) + model * m_ * n_;
+        totals_ = static_cast<const T*>(p.totals) + model * n_;
+        out_ = static_cast<T*>(p.out) + model * n_ * d_;
+    }
+
+    DDS_DEVICE void compute(T* shared) {
+        T x[Shape::micro][Shape::vector], sums[Shape::micro][Shape::vector] = {};
+        for_entries([&](int r, int c, int64_t i, int64_t k) { x[r][c] = i < n_ && k < d_ ? x_[i * d_ + k] : T(0); });
+        for_entries([&](int, int, int64_t i, int64_t k) {
+            if (i < n_ && k < d_) out_[i * d_ + k] = -totals_[i];
+        });
+        const int64_t slabs = (m_ + Shape::slab - 1) / Shape::slab;
+        load(0, shared);
+        for (int64_t s = 0; s < slabs; ++s) {
+            load(s + 1, shared);
+            wait_copies<1>();
+            __syncthreads();
+            add(shared + s % 2 * Shape::stage, x, sums);
+            __syncthreads();  // the next slab but one overwrites this one
+            if ((s + 1) % Shape::fold == 0 || s + 1 == slabs)
+                for_entries([&](int r, int c, int64_t i, int64_t k) {
+                    if (i < n_ && k < d_) out_[i * d_ + k] += 2 * sums[r][c];
+                    sums[r][c] = 0;
+                });
+        }
+        wait_copies<0>();
+    }
+
+private:
+    const T *x_, *y_, *w_, *totals_;
+    T* out_;
+    int64_t n_, m_, d_, i0_, k0_;
+
+    template <class F>
+    DDS_DEVICE void for_entries(F f) {
+        DDS_UNROLL
+        for (int r = 0; r < Shape::micro; ++r) DDS_UNROLL
+        for (int c = 0; c < Shape::vector; ++c) f(r, c, i0_ + warp() * Shape::micro + r, k0_ + lane() * Shape::vector + c);
+    }
+
+    // Asks for a slab: rows of y, then of w. What lies beyond the matrices is 0.
+    DDS_DEVICE void load(int64_t slab, T* shared) {
+        T* to = shared + slab % 2 * Shape::stage;
+        copy<Shape::cols>(y_, slab * Shape::slab, k0_, d_, to);
+        copy<Shape::rows>(w_, slab * Shape::slab, i0_, n_, to + Shape::slab * Shape::cols);
+        commit_copies();
+    }
+
+    // Of a matrix of m_ rows and `width` columns, the slab at (j, at).
+    template <int across>
+    DDS_DEVICE void copy(const T* from, int64_t j, int64_t at, int64_t width, T* to) {
+        constexpr int down = Shape::threads / across;
+        const int col = static_cast<int>(threadIdx.x) % across, row = static_cast<int>(threadIdx.x) / across;
+        const bool within = at + col < width;
+        const T* source = from + (j + row) * width + at + col;
+        DDS_UNROLL_BY(2)
+        for (int r = 0; r < Shape::slab; r += down) {
+            T* place = to + (row + r) * across + col;
+            if (within && j + row + r < m_) copy_async<sizeof(T)>(place, source);
+            else *place = 0;
+            source += down * width;
+        }
+    }
+
+    DDS_DEVICE void add(const T* stage, const T (&x)[Shape::micro][Shape::vector], T (&sums)[Shape::micro][Shape::vector]) {
+        struct alignas(16) Vector {
+            T v[Shape::vector];
+        };
+        DDS_UNROLL_BY(4)
+        for (int j = 0; j < Shape::slab; ++j) {
+            const Vector y = *reinterpret_cast<const Vector*>(stage + j * Shape::cols + lane() * Shape::vector);
+            const T* of_w = stage + Shape::slab * Shape::cols + j * Shape::rows + warp() * Shape::micro;
+            Vector w[Shape::micro / Shape::vector];
+            DDS_UNROLL
+            for (int v = 0; v < Shape::micro / Shape::vector; ++v)
+                w[v] = *reinterpret_cast<const Vector*>(of_w + v * Shape::vector);
+            DDS_UNROLL
+            for (int r = 0; r < Shape::micro; ++r) DDS_UNROLL
+            for (int c = 0; c < Shape::vector; ++c)
+                sums[r][c] += w[r / Shape::vector].v[r % Shape::vector] * above(x[r][c] - y.v[c]);
+        }
+    }
+};
+
+// How many blocks have something to do.
+template <class Shape>
+DDS_ANYWHERE inline int64_t sign_tiles(const SignSums& p) {
+    return p.count * ((p.n + Shape::rows - 1) / Shape::rows) * ((p.d + Shape::cols - 1) / Shape::cols);
+}
+
+template <class Shape>
+DDS_KERNEL(Shape::threads, Shape::per_sm)
+sign_sums(const DDS_PARAMETER SignSums p) {
+    const int64_t tiles = sign_tiles<Shape>(p);
+    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x)
+        SignTile<Shape>(p, tile).compute(reinterpret_cast<typename Shape::T*>(shared_memory()));
+}
+
+}  // namespace dds::cuda
