@@ -12,7 +12,7 @@ template <class Real>
 struct SignShape {
     using T = Real;
     static constexpr int threads = 128, per_sm = 3;
-    static constexpr int micro = 8;                // rows of a warp
+    static constexpr int micro = 32 / sizeof(T);   // rows of a warp
     static constexpr int vector = 16 / sizeof(T);  // columns of a lane
     static constexpr int rows = threads / 32 * micro, cols = 32 * vector;
     static constexpr int slab = 16;  // rows of y in shared memory at a time
@@ -91,13 +91,14 @@ private:
     DDS_DEVICE void copy(const T* from, int64_t j, int64_t at, int64_t width, T* to) {
         constexpr int down = Shape::threads / across;
         const int col = static_cast<int>(threadIdx.x) % across, row = static_cast<int>(threadIdx.x) / across;
-        const bool within = at + col < width;
+        const int64_t left = at + col < width ? m_ - j - row : 0;
+        const int rows = static_cast<int>(left < Shape::slab ? left : Shape::slab);
         const T* source = from + (j + row) * width + at + col;
-        DDS_UNROLL_BY(2)
+        to += row * across + col;
+        DDS_UNROLL
         for (int r = 0; r < Shape::slab; r += down) {
-            T* place = to + (row + r) * across + col;
-            if (within && j + row + r < m_) copy_async<sizeof(T)>(place, source);
-            else *place = 0;
+            if (r < rows) copy_async<sizeof(T)>(to + r * across, source);
+            else to[r * across] = 0;
             source += down * width;
         }
     }
