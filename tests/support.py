@@ -101,6 +101,33 @@ def features(n: int, d: int, dtype: str = "float32", seed: int = 0) -> torch.Ten
     return torch.from_numpy(X).to(getattr(torch, dtype))
 
 
+def views(X: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same values, laid out otherwise, with NaN between them."""
+    n, d = X.shape
+    stride = (d + 3) // 4 * 4 + 4  # rows begin where vectors of four do
+    memory = torch.full((2 * n * stride + 1,), torch.nan, dtype=X.dtype, device=X.device)
+    found = {
+        "columns together": torch.empty_like(X.T, memory_format=torch.contiguous_format).T,
+        "padded rows": memory.clone()[:-1].view(2 * n, stride)[:n, :d],
+        "padded and misaligned rows": memory.clone()[1:].view(2 * n, stride)[:n, :d],
+        "every other row": memory.clone()[:-1].view(n, 2 * stride)[:, :d],
+        "every other column": memory.clone()[:-1].view(n, 2 * stride)[:, : 2 * d : 2],
+    }
+    for view in found.values():
+        view.copy_(X)
+    return found
+
+
+def close_sets(d: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """X (240, d) and Y (120, d) with pairs at all distances around those from which on a pair is summed again, and
+    closer ones. Rows that share their number are of different sizes: half of X is near the mean."""
+    random = np.random.default_rng(d)
+    away = (1 + 0.3 * random.random((240, d))) * np.repeat([1.0, -1.0], 120)[:, None]
+    X, Y = np.concatenate([1e-3 * random.random((120, d)), away[60:180]]), np.concatenate([away[:60], away[180:]])
+    Y[:3] = X[120:123] * (1 + 1e-6)
+    return torch.from_numpy(X + 1e-2).float(), torch.from_numpy(Y + 1e-2).float()
+
+
 def smallest_divisor(number: int, least: int) -> int:
     """The smallest divisor that is not below `least`, else the number itself."""
     return next((k for k in range(least, number + 1) if number % k == 0), number)
