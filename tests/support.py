@@ -118,14 +118,22 @@ def views(X: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-def close_sets(d: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """X (240, d) and Y (120, d) with pairs at all distances around those from which on a pair is summed again, and
-    closer ones. Rows that share their number are of different sizes: half of X is near the mean."""
-    random = np.random.default_rng(d)
-    away = (1 + 0.3 * random.random((240, d))) * np.repeat([1.0, -1.0], 120)[:, None]
-    X, Y = np.concatenate([1e-3 * random.random((120, d)), away[60:180]]), np.concatenate([away[:60], away[180:]])
-    Y[:3] = X[120:123] * (1 + 1e-6)
-    return torch.from_numpy(X + 1e-2).float(), torch.from_numpy(Y + 1e-2).float()
+def close_sets() -> tuple[torch.Tensor, torch.Tensor]:
+    """X (320, 1) and Y (120, 1), to be z-scored, with pairs at all distances around those from which on a pair is
+    summed again, and closer ones. A row of Y is one whose z-score float32 rounds most, and the row of X of the same
+    number is near the mean: where a pair's size is taken from X alone, pairs stay that are off by more than 1e-5.
+    """
+    random = np.random.default_rng(110)
+    small, large = 1e-3 * random.random(120), 2.6 * np.tile([1.0, -1.0], 40)
+    sides = np.array([1.0, -1.0])
+    X = np.float32(np.concatenate([small, large, (1 + 0.1 * random.random(120)) * sides.repeat(60)]) + 0.01)
+    pool = np.float32((1 + 0.1 * random.random(20000)) * sides.repeat(10000) + 0.01)
+    mean, scale = X.mean(dtype=np.float64), 1 / X.std(dtype=np.float64)
+    rounded = np.float32((pool - np.float32(mean)) * np.float64(np.float32(scale)) + (np.float32(mean) - mean) * scale)
+    off = rounded - (pool - mean) * scale
+    Y = pool[np.argsort(off)[np.r_[:60, -60:0]]]
+    Y[0] = np.nextafter(X[200], np.float32(2))
+    return torch.from_numpy(X[:, None]), torch.from_numpy(Y[:, None])
 
 
 def smallest_divisor(number: int, least: int) -> int:

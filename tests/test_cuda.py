@@ -115,11 +115,10 @@ def test_median_gamma_between_two_sets(dtype: str) -> None:
 
 @pytest.mark.parametrize("f", ["manhattan", "sqeuclidean"])
 def test_close_rows_of_two_sets(f: str) -> None:
-    for d in (1, 3):
-        X, Y = close_sets(d)
-        for x, y in ((X, Y), (Y, X)):
-            K = dds_ext.rdm(x.cuda(), f, Y=y.cuda(), normalize="zscore").cpu().numpy()
-            assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), f"{d}: {message}"
+    X, Y = close_sets()
+    for x, y in ((X, Y), (Y, X)):
+        K = dds_ext.rdm(x.cuda(), f, Y=y.cuda(), normalize="zscore").cpu().numpy()
+        assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), message
 
 
 @pytest.mark.parametrize("f", ["linear", "cosine", "pearson"])

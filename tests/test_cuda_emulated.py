@@ -189,7 +189,7 @@ def test_views_of_other_types(kernels: ModuleType, dtype: str) -> None:
 def test_features_far_from_zero(kernels: ModuleType, f: str) -> None:
     """An offset that all images or all features share costs no places of what is left after a mean is taken away."""
     X = features(20, 30)
-    shared_by_images, shared_by_features = X + 1e4 * X[:1].abs(), X + 1e4
+    shared_by_images, shared_by_features = X + 1e4 * X[:1].abs(), X + 1e6
     for Z, normalize in (
         (shared_by_images, "center"),
         (shared_by_images, "zscore"),
@@ -219,11 +219,10 @@ def test_groups_of_channels_that_come_last(kernels: ModuleType, f: str) -> None:
 
 @pytest.mark.parametrize("f", ["manhattan", "sqeuclidean"])
 def test_close_rows_of_two_sets(kernels: ModuleType, f: str) -> None:
-    for d in (1, 3):
-        X, Y = close_sets(d)
-        for x, y in ((X, Y), (Y, X)):
-            K = rdm(kernels, x, y, f=f, normalize="zscore")
-            assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), f"{d}: {message}"
+    X, Y = close_sets()
+    for x, y in ((X, Y), (Y, X)):
+        K = rdm(kernels, x, y, f=f, normalize="zscore")
+        assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), message
 
 
 def test_close_rows(kernels: ModuleType) -> None:
