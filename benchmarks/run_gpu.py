@@ -52,6 +52,11 @@ class Deadline:
         return max(0.0, self.end - time.monotonic()) * weights[0] / sum(weights)
 
 
+def folder() -> Path:
+    """Where commands run. Not in the sources: Python would take the package there, which has no CUDA part."""
+    return STAGE if STAGE.exists() else ROOT
+
+
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT / 'tests'}", **more}
 
@@ -72,7 +77,7 @@ def run(command: Sequence[str], seconds: float, **more: str) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+", errors="replace") as printed:
         try:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(**more), stdout=printed, stderr=printed, start_new_session=True
+                command, cwd=folder(), env=environment(**more), stdout=printed, stderr=printed, start_new_session=True
             )
         except OSError as error:
             return {"exit": 127, "seconds": 0.0, "output": str(error)}
@@ -141,7 +146,7 @@ class Worker:
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder(),
             env=environment(),
             text=True,
             stdout=subprocess.PIPE,
@@ -242,6 +247,7 @@ def cases(command: Sequence[str], names: Sequence[str], seconds: float, results:
         status = worker.ended(silent=bool(why))
         if waiting is None or (current is None and waiting and why != OUT_OF_TIME):
             results["measuring"] = f"{why}\n{status}".strip()
+            save(output, results)
             print(f"nothing more can be measured: {results['measuring']}", flush=True)
             break
         if why == OUT_OF_TIME:

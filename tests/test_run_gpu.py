@@ -61,8 +61,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         output = tmp_path / "gpu.json"
         results: dict[str, Any] = {"cases": {}}
         run_gpu.cases([sys.executable, "-c", source], names, seconds, results, output)
-        if "measuring" not in results:
-            assert json.loads(output.read_text()) == results
+        assert json.loads(output.read_text()) == results
         return results
 
     return measure
@@ -116,6 +115,17 @@ def test_a_step_keeps_what_was_printed() -> None:
     assert run_gpu.run([sys.executable, "-c", ""], 20)["output"] == ""
     assert run_gpu.run(["no such program"], 20)["exit"] == 127
     assert run_gpu.run([sys.executable], 0) == {"exit": None, "seconds": 0.0, "output": run_gpu.OUT_OF_TIME}
+
+
+def test_what_was_built_is_what_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the package in the sources."""
+    monkeypatch.setattr(run_gpu, "STAGE", tmp_path)
+    (tmp_path / "dds_ext.py").write_text("print('staged')")
+    for arguments in (["-c", "import dds_ext"], ["-m", "dds_ext"]):
+        assert run_gpu.run([sys.executable, *arguments], 20)["output"] == "staged\n"
+    worker = run_gpu.Worker([sys.executable, "-c", "import dds_ext"])
+    assert worker.lines.get(timeout=20) == "staged\n"
+    worker.ended(silent=False)
 
 
 def test_a_build_that_fails_is_written(tmp_path: Path) -> None:
