@@ -288,7 +288,10 @@ def main() -> int:
             cases(worker, names, seconds, results, arguments.output)
             good &= "measuring" not in results and all(map(sound, results["cases"].values()))
             continue
-        results[step] = {"build": build, "tests": tests, "sanitizer": sanitizer}[step](seconds)
+        try:
+            results[step] = {"build": build, "tests": tests, "sanitizer": sanitizer}[step](seconds)
+        except Exception as error:  # pybind11 is missing, the disk is full: the steps after it may still run
+            results[step] = {"exit": 1, "seconds": 0.0, "output": f"{type(error).__name__}: {error}"}
         save(arguments.output, results)
         parts = results[step] if step == "sanitizer" and "output" not in results[step] else {step: results[step]}
         for name, part in parts.items():
