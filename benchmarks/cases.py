@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import peers
 import torch
-from measure import Contender, Roof
+from measure import ERROR_KINDS, Contender, Roof, pair_elements
 from scipy.spatial import distance
 from sklearn.metrics import pairwise
 
@@ -34,10 +34,6 @@ MODELS, MODEL_SIZE = 20, (200, 2048)
 # Steps n * n * d beyond which only the headline, the laplacian, waits for the slow peers.
 PATIENCE = 1e10
 SAMPLED_ROWS = 8
-
-# How the error of an entry of the matrix is expressed, where its scale depends on the features.
-ENTRY = "relative to the entry"
-ERROR_KINDS = {"linear": "relative to |x||y|"} | dict.fromkeys(("manhattan", "euclidean", "sqeuclidean"), ENTRY)
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,6 @@ def models() -> list[Matrix]:
         np.maximum(w * shared + (1 - w) * X, 0)
         for w, X in zip(np.linspace(0.1, 0.9, MODELS, dtype=np.float32), own, strict=True)
     ]
-
-
-def pair_elements(n: int, d: int) -> int:
-    return n * (n - 1) // 2 * d
 
 
 # ---------------------------------------------------------------------------------------------------------------------

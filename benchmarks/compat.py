@@ -24,9 +24,10 @@ from machine import describe
 from measure import Contender
 from rsatoolbox import inference
 from rsatoolbox.model import ModelFixed
-from run import FULL, QUICK, load, report, run, save
+from run import FULL, QUICK, load, report, run
 from scipy.spatial import distance
 from sklearn.metrics import pairwise
+from store import save
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dds_ext import compat

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import peers
-from cases import AFFINITY, AUTHORS, ENTRY, ERROR_KINDS, FAST, FUSED, GRID, OURS, SIZES
+from cases import AFFINITY, AUTHORS, FAST, FUSED, GRID, OURS, SIZES
+from measure import ENTRY, ERROR_KINDS
 
 import dds_ext
 

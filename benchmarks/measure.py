@@ -19,10 +19,18 @@ import dds_ext
 SETTLE = 0.03
 # A sample is at least this long; shorter calls are repeated within it.
 SAMPLE = 5e-4
+# How the error of an entry of a matrix is expressed, where its scale depends on the features.
+ENTRY, NORMS = "relative to the entry", "relative to |x||y|"
+ERROR_KINDS = {"linear": NORMS} | dict.fromkeys(("manhattan", "euclidean", "sqeuclidean"), ENTRY)
 # From here on the first call is a sample too (nothing that a first call does more takes a noticeable share)...
 LONG = 1.0
 # ... and from here on the only one.
 ENDLESS = 10.0
+
+
+def pair_elements(n: int, d: int) -> int:
+    """Unique pair-elements of a matrix."""
+    return n * (n - 1) // 2 * d
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Roof:
 
     f: str
     elements: int
-    """Unique pair-elements that a call forms: n (n - 1) / 2 * d per matrix."""
+    """Unique pair-elements that a call forms."""
     dtype: str = "float32"
     fast: bool = False
     isa: str | None = None
@@ -124,15 +132,21 @@ def _begin(contender: Contender, effort: Effort) -> _Record:
     return record
 
 
-def _summary(record: _Record) -> dict[str, Any]:
-    samples = np.array(record.samples)
+def spread(samples: Sequence[float]) -> dict[str, Any]:
+    """Median, best and quartiles of samples in seconds."""
     lower, median, upper = np.quantile(samples, [0.25, 0.5, 0.75])
-    out: dict[str, Any] = {
-        "median_s": median,
-        "best_s": samples.min(),
-        "lower_quartile_s": lower,
-        "upper_quartile_s": upper,
+    return {
+        "median_s": float(median),
+        "best_s": min(samples),
+        "lower_quartile_s": float(lower),
+        "upper_quartile_s": float(upper),
         "samples": len(samples),
+    }
+
+
+def _summary(record: _Record) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        **spread(record.samples),
         "calls_per_sample": record.calls,
         "cores_busy": record.cpu / record.wall,
         "error": record.error,
@@ -145,10 +159,10 @@ def _summary(record: _Record) -> dict[str, Any]:
         out["roof"] = {
             "pair_elements_per_second_and_thread": record.roof,
             "isa": roof.isa or dds_ext.info()["isa"],
-            "fraction": roof.elements / median / total,
-            "fraction_best": roof.elements / samples.min() / total,
+            "fraction": roof.elements / out["median_s"] / total,
+            "fraction_best": roof.elements / out["best_s"] / total,
         }
-    return {key: float(value) if isinstance(value, np.floating) else value for key, value in out.items()}
+    return out
 
 
 def measure(contenders: Sequence[Contender], effort: Effort) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
-import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from cases import CASES, OURS, Case
 from machine import busy_seconds, describe
 from measure import Effort, measure
+from store import save
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 FULL, QUICK = Effort(rounds=5, seconds=0.4), Effort(rounds=2, seconds=0.05)
@@ -35,21 +34,6 @@ def load(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
             "choose another --output, or remove it"
         )
     return results
-
-
-def save(path: Path, results: dict[str, Any]) -> None:
-    """Moves the complete file into place, so that an interrupted run leaves the last one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def run(case: Case, effort: Effort, quick: bool) -> dict[str, Any]:

@@ -1,299 +1,307 @@
 """Builds, tests and times the CUDA part on a machine with a GPU, offline: `python benchmarks/run_gpu.py`.
 
-Needs nvcc, cmake, ninja, pybind11, torch and NumPy; pytest for the tests, compute-sanitizer for the sanitizer. Writes
-benchmarks/results/gpu.json, case by case.
+Needs nvcc, cmake, ninja, pybind11, torch and NumPy; pytest and SciPy for the tests, compute-sanitizer for the
+sanitizer. What one step has not used of its time goes to those after it. Everything found out is written at once, also
+where a step fails, runs out of time or hangs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import queue
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from store import save
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "gpu"
 STAGE = BUILD / "stage"
 OUTPUT = ROOT / "benchmarks" / "results" / "gpu.json"
 
-SIZES = ((200, 2048), (1000, 2048), (4096, 2048), (5000, 2048), (200, 100352))
-BATCH = 20
-STEPS = {"linear": 0, "cosine": 0, "pearson": 0, "sqeuclidean": 1, "euclidean": 1, "rbf": 1}
-SMALL_CASE = """
-import torch, dds_ext
-for n, d in ((37, 70), (260, 40)):
-    X = torch.randn(n, d, device="cuda")
-    for f in dds_ext.METRICS:
-        dds_ext.rdm(X, f, normalize="zscore", center="unbiased")
-    dds_ext.rdm(X.double(), "rbf", normalize="layer", center="double")
-torch.cuda.synchronize()
-"""
+STEPS = {"build": 3, "tests": 3, "cases": 5, "sanitizer": 2}
+"""In the order they are taken, and how the time is divided."""
+TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+CASE_SECONDS = 40
+"""From one message of a case to the next; what takes longer hangs."""
+KEPT = 12_000  # characters of what a step printed
+OUT_OF_TIME = "not run: out of time"
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT / 'tests'}"}
+class Deadline:
+    """Divides what is left of the time among the steps that are left."""
+
+    def __init__(self, seconds: float, steps: Sequence[str]) -> None:
+        self.end = time.monotonic() + seconds
+        self.steps = list(steps)
+
+    def share(self, step: str) -> float:
+        """Seconds for the next step."""
+        weights = [STEPS[s] for s in self.steps[self.steps.index(step) :]]
+        return max(0.0, self.end - time.monotonic()) * weights[0] / sum(weights)
 
 
-def run(*command: str, timeout: float | None = None) -> tuple[int, str, float]:
-    """Exit status, the end of what it printed, and the seconds it took."""
+def folder() -> Path:
+    """Where commands run. Not in the sources: Python would take the package there, which has no CUDA part."""
+    return STAGE if STAGE.exists() else ROOT
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{STAGE}{os.pathsep}{ROOT / 'tests'}", **more}
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """The process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold on to it
+        process.wait(10)
+
+
+def run(command: Sequence[str], seconds: float, **more: str) -> dict[str, Any]:
+    """Exit status (None where the time ran out), seconds, and the end of what was printed up to then."""
+    if seconds <= 0:
+        return {"exit": None, "seconds": 0.0, "output": OUT_OF_TIME}
     start = time.perf_counter()
-    try:
-        result = subprocess.run(
-            command,
-            cwd=STAGE if STAGE.exists() else ROOT,
-            env=environment(),
-            text=True,
-            capture_output=True,
-            timeout=timeout,
-        )
-        code, text = result.returncode, result.stdout + result.stderr
-    except subprocess.TimeoutExpired as error:
-        code, text = 124, f"stopped after {error.timeout:.0f} s"
-    return code, text[-6000:], time.perf_counter() - start
+    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+        try:
+            process = subprocess.Popen(
+                command, cwd=folder(), env=environment(**more), stdout=printed, stderr=printed, start_new_session=True
+            )
+        except OSError as error:
+            return {"exit": 127, "seconds": 0.0, "output": str(error)}
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+            end(process)
+        took = time.perf_counter() - start
+        printed.seek(0)
+        text = printed.read()[-KEPT:]
+    if code is None:
+        text += f"\nstopped after {took:.0f} s"
+    return {"exit": code, "seconds": took, "output": text}
 
 
-def build() -> dict[str, Any]:
+def build(seconds: float) -> dict[str, Any]:
     """Compiles for the GPUs present, and stages the package beside its modules."""
     import pybind11
 
     shutil.rmtree(STAGE, ignore_errors=True)
-    STAGE.mkdir(parents=True)
     shutil.copytree(ROOT / "dds_ext", STAGE / "dds_ext", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(BUILD), "-DDDS_EXT_CUDA=on"]
     configure += [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
-    seconds = 0.0
+    result = {"exit": 0, "seconds": 0.0, "output": ""}
     for command in (
         configure,
         ["cmake", "--build", str(BUILD)],
         ["cmake", "--install", str(BUILD), "--prefix", str(STAGE / "dds_ext")],
     ):
-        code, text, took = run(*command)
-        seconds += took
-        if code:
-            sys.exit(f"{' '.join(command)} failed:\n{text}")
-    return {"seconds": seconds}
+        one = run(command, seconds - result["seconds"])
+        result = {
+            "exit": one["exit"],
+            "seconds": result["seconds"] + one["seconds"],
+            "output": (result["output"] + one["output"])[-KEPT:],
+        }
+        if one["exit"] != 0:
+            break
+    return result
 
 
-def tests() -> dict[str, Any]:
-    code, text, seconds = run(
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(ROOT / "tests" / "test_cuda.py"),
-        timeout=240,
-    )
-    print(text)
-    return {"exit": code, "last_line": text.strip().splitlines()[-1], "seconds": seconds}
+def tests(seconds: float) -> dict[str, Any]:
+    """Named one by one, so that the last name is that of a test that hangs."""
+    pytest = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"]
+    return run([*pytest, str(ROOT / "tests" / "test_cuda.py")], seconds)
 
 
-def sanitizer() -> dict[str, Any]:
+def sanitizer(seconds: float) -> dict[str, Any]:
+    """By tool. Without torch's cache of memory, so that every array has bounds of its own."""
     if shutil.which("compute-sanitizer") is None:
-        return {"skipped": "compute-sanitizer is not on PATH"}
-    found = {}
-    for tool in ("memcheck", "racecheck"):
-        code, text, seconds = run(
-            "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SMALL_CASE, timeout=90
-        )
-        print(text[-2000:])
-        found[tool] = {"exit": code, "last_line": text.strip().splitlines()[-1], "seconds": seconds}
-    return found
-
-
-def seconds_of(call: Callable[[], Any], budget: float = 0.4) -> dict[str, float]:
-    """Median, best and quartiles of the device time of a call, from events around each."""
-    import numpy as np
-    import torch
-
-    def sample() -> float:
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        result = call()
-        end.record()
-        end.synchronize()
-        del result
-        return float(begin.elapsed_time(end)) / 1e3
-
-    sample()
-    first = max(sample(), 1e-6)
-    times = [sample() for _ in range(int(np.clip(budget / first, 5, 200)))]
-    lower, median, upper = np.quantile(times, [0.25, 0.5, 0.75])
-    return {
-        "median_s": float(median),
-        "best_s": min(times),
-        "lower_quartile_s": float(lower),
-        "upper_quartile_s": float(upper),
-        "samples": len(times),
-    }
-
-
-def roofs() -> dict[str, Any]:
-    """Pair-elements, or multiply-adds, a second by inner step, and bytes a second of a copy (read and written)."""
-    import torch
-
-    from dds_ext import _cuda_backend
-
-    kernels = _cuda_backend.module()
-    sink = torch.zeros(1, device="cuda")
-    stream = torch.cuda.current_stream().cuda_stream
-    blocks = 2 * torch.cuda.get_device_properties(0).multi_processor_count
+        return {"output": "compute-sanitizer is not on PATH"}
+    start = time.monotonic()
     found: dict[str, Any] = {}
-    for index, name in enumerate(kernels.roofs()):
-
-        def loop(steps: int, index: int = index) -> int:
-            return int(kernels.start_roof(index, steps, blocks, sink.data_ptr(), stream))
-
-        steps = 20_000
-        found[name] = loop(1) * steps / seconds_of(lambda loop=loop, n=steps: loop(n))["best_s"]
-    source = torch.empty(1 << 28, device="cuda")
-    target = torch.empty_like(source)
-    found["copy_bytes"] = 2 * source.numel() * 4 / seconds_of(lambda: target.copy_(source))["best_s"]
+    calls = [sys.executable, str(ROOT / "tests" / "cuda" / "small_calls.py"), "cuda"]
+    for i, tool in enumerate(TOOLS):
+        left = (seconds - (time.monotonic() - start)) / (len(TOOLS) - i)
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *calls]
+        found[tool] = run(command, left, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     return found
 
 
-def exact_rows(X: Any, f: str, rows: Any) -> Any:
-    """Rows of the matrix in float64, on the device."""
-    import torch
+class Worker:
+    """gpu_worker.py at work, and what it says."""
 
-    Z, A = X.double(), X[rows].double()
-    if f in ("laplacian", "manhattan"):
-        d = torch.stack([(Z - a).abs().sum(1) for a in A])
-        return torch.exp(-d / X.shape[1]) if f == "laplacian" else d
-    if f in ("sqeuclidean", "euclidean"):
-        d = torch.stack([(Z - a).square().sum(1) for a in A])
-        return d.sqrt() if f == "euclidean" else d
-    if f == "pearson":
-        Z, A = Z - Z.mean(1, keepdim=True), A - A.mean(1, keepdim=True)
-    if f in ("pearson", "cosine"):
-        return 1 - (A / A.norm(dim=1, keepdim=True)) @ (Z / Z.norm(dim=1, keepdim=True)).T
-    return A @ Z.T
+    def __init__(self, command: Sequence[str]) -> None:
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder(),
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            start_new_session=True,
+        )
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
 
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
 
-def contenders(X: Any, f: str) -> dict[str, Callable[[], Any]]:
-    """Ways of others to the same matrix, the exponential or root included; TF32 stays off.
+    def message(self, seconds: float) -> dict[str, Any] | None:
+        """The next; None where the worker has ended. Raises queue.Empty after some seconds of silence."""
+        until = time.monotonic() + seconds
+        while (line := self.lines.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+            if line.startswith("{"):
+                message: dict[str, Any] = json.loads(line)
+                return message
+        return None
 
-    KeOps is not among them: it makes no matrices.
-    """
-    import torch
-
-    d = X.shape[1]
-    ways: dict[str, Callable[[], Any]] = {}
-    if f == "laplacian":
-        ways["torch.cdist p=1"] = lambda: torch.exp(torch.cdist(X, X, p=1) / -d)
-    if f == "manhattan":
-        ways["torch.cdist p=1"] = lambda: torch.cdist(X, X, p=1)
-    if f == "euclidean":
-        ways["torch.cdist p=2"] = lambda: torch.cdist(X, X)
-        exact = "donot_use_mm_for_euclid_dist"
-        ways["torch.cdist p=2, differences"] = lambda: torch.cdist(X, X, compute_mode=exact)
-    if f == "linear":
-        ways["torch X @ X.T"] = lambda: X @ X.T
-    if f == "pearson":
-        ways["torch.corrcoef"] = lambda: 1 - torch.corrcoef(X)
-    metric = {"manhattan": "cityblock", "pearson": "correlation"}.get(f, f)
-    if metric in ("cityblock", "sqeuclidean", "euclidean", "cosine", "correlation"):
-        if find_spec("cuvs"):
-            from cuvs.distance import pairwise_distance
-
-            ways["cuVS pairwise_distance"] = lambda: torch.as_tensor(pairwise_distance(X, X, metric=metric))
-        if find_spec("cupyx"):
-            import cupy
-            from cupyx.scipy.spatial.distance import cdist
-
-            ways["CuPy cdist"] = lambda: torch.as_tensor(cdist(cupy.asarray(X), cupy.asarray(X), metric))
-    return ways
+    def ended(self, silent: bool) -> str:
+        """Ends it; its status and the end of its errors."""
+        if not silent:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        end(self.process)
+        self.errors.seek(0)
+        text = self.errors.read()[-KEPT:]
+        self.errors.close()
+        return f"the process ended with status {self.process.returncode}\n{text}".strip()
 
 
-def cases(results: dict[str, Any], save: Callable[[], None]) -> None:
-    import torch
-
-    import dds_ext
-
-    torch.manual_seed(0)
-    for n, d in SIZES:
-        X = torch.randn(n, d, device="cuda").relu() * torch.rand(d, device="cuda").mul(2)
-        rows = torch.linspace(0, n - 1, 5, device="cuda").long()
-        for f in ("laplacian", "manhattan", "sqeuclidean", "euclidean", "linear", "cosine", "pearson", "rbf"):
-            step = {0: "dot", 1: "squared_difference", 2: "absolute_difference"}[STEPS.get(f, 2)]
-            entry: dict[str, Any] = {}
-            elements = n * (n - 1) // 2 * d
-            ours = {
-                "dds_ext": lambda f=f, X=X: dds_ext.rdm(X, f, check_finite=False),
-                "dds_ext, checked": lambda f=f, X=X: dds_ext.rdm(X, f),
-                "dds_ext, zscore and unbiased": lambda f=f, X=X: dds_ext.rdm(
-                    X, f, normalize="zscore", center="unbiased", check_finite=False
-                ),
-            }
-            if f != "rbf":
-                exact = exact_rows(X, f, rows)
-            for name, call in {**ours, **contenders(X, f)}.items():
-                entry[name] = seconds_of(call)
-                entry[name]["fraction_of_roof"] = elements / entry[name]["median_s"] / results["roofs"][step]
-                if f != "rbf" and "zscore" not in name:
-                    difference = (call()[rows].double() - exact).abs()
-                    difference[torch.arange(len(rows)), rows] = 0
-                    entry[name]["largest_error"] = float(difference.max())
-            results["cases"][f"{f}-{n}x{d}"] = entry
-            best = entry["dds_ext"]
-            print(f"{f}-{n}x{d}: " + "  ".join(f"{k} {v['median_s'] * 1e3:.3f} ms" for k, v in entry.items()))
-            print(f"    {best['fraction_of_roof']:.1%} of the roof, error {best.get('largest_error')}")
-            save()
-    for n, d in ((200, 2048), (200, 100352)):
-        models = [torch.randn(n, d, device="cuda") for _ in range(BATCH)]
-        timed = seconds_of(lambda models=models: dds_ext.affinity(models), budget=1)
-        results["cases"][f"affinity-{BATCH}x{n}x{d}"] = {"dds_ext": timed}
-        print(f"affinity-{BATCH}x{n}x{d}: {timed['median_s'] * 1e3:.3f} ms")
-        save()
+def put(results: dict[str, Any], message: dict[str, Any]) -> None:
+    """A worker's message, where it belongs."""
+    if "machine" in message:
+        results["machine"] = message["machine"]
+    elif "roof" in message:
+        results.setdefault("roofs", {})[message["roof"]] = message["rate"]
+    elif "case" in message:
+        case = results["cases"].setdefault(message.pop("case"), {})
+        if "contender" in message:
+            entry = case.setdefault("contenders", {})[message.pop("contender")] = message
+            roof = results.get("roofs", {}).get(message.get("step"))
+            if roof and "median_s" in message:
+                for key, seconds in (("fraction", message["median_s"]), ("fraction_best", message["best_s"])):
+                    entry[f"{key}_of_roof"] = message["pair_elements"] / seconds / roof
+        else:
+            case |= message
 
 
-def main() -> None:
+def line(name: str, case: dict[str, Any]) -> str:
+    """A case in short: times in microseconds, share of the roof, error relative to what is promised."""
+    words = [f"{name}:"]
+    for contender, e in case.get("contenders", {}).items():
+        said = f"{e['median_s'] * 1e6:.1f} us" if "median_s" in e else "FAILED"
+        said += f" {e['fraction_of_roof']:.0%}" if "fraction_of_roof" in e else ""
+        said += f" err {e['error_over_promise']:.2f}" if "error_over_promise" in e else ""
+        words.append(f"{contender} {said};")
+    return " ".join([*words, case.get("failed", "")])
+
+
+def sound(case: dict[str, Any]) -> bool:
+    """Whether all of dds_ext's own was measured, and was as exact as promised."""
+    ours = [e for name, e in case.get("contenders", {}).items() if name.startswith("dds_ext")]
+    return "failed" not in case and all("failed" not in e and e.get("error_over_promise", 0) <= 1 for e in ours)
+
+
+def cases(command: Sequence[str], names: Sequence[str], seconds: float, results: dict[str, Any], output: Path) -> None:
+    """Has everything measured that the names or patterns mean; `command` starts a worker. What breaks or silences one
+    is left out by the next."""
+    until = time.monotonic() + seconds
+    waiting: list[str] | None = None
+    failed: dict[str, str] = {}
+    while waiting is None or waiting:
+        current, why = None, ""
+        worker = Worker([*command, *(names if waiting is None else waiting)])
+        try:
+            while (message := worker.message(min(CASE_SECONDS, until - time.monotonic()))) is not None:
+                if "names" in message:
+                    waiting = message["names"]
+                elif "begins" in message:
+                    current = message["begins"]
+                elif "ends" in message and waiting is not None:
+                    waiting.remove(message["ends"])
+                    print(line(message["ends"], results["cases"].get(message["ends"], {})), flush=True)
+                    current = None
+                else:
+                    put(results, message)
+                save(output, results)
+        except queue.Empty:
+            why = OUT_OF_TIME if time.monotonic() >= until else f"stopped: it said nothing for {CASE_SECONDS} s"
+        except ValueError as error:
+            why = f"the worker does not speak JSON: {error}"
+        status = worker.ended(silent=bool(why))
+        if waiting is None or (current is None and waiting and why != OUT_OF_TIME):
+            results["measuring"] = f"{why}\n{status}".strip()
+            save(output, results)
+            print(f"nothing more can be measured: {results['measuring']}", flush=True)
+            break
+        if why == OUT_OF_TIME:
+            failed |= dict.fromkeys(waiting, OUT_OF_TIME)
+            waiting = []
+        elif current is not None:
+            failed[current] = why or status
+            waiting.remove(current)
+        for name, reason in failed.items():
+            results["cases"].setdefault(name, {}).setdefault("failed", reason)
+        save(output, results)
+        for name in failed:
+            print(line(name, results["cases"][name]), flush=True)
+        failed = {}
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--skip", action="append", default=[], choices=["tests", "sanitizer", "cases"])
+    parser.add_argument("--minutes", type=float, default=8, help="for everything together (default: 8)")
+    parser.add_argument("--skip", action="append", default=[], choices=STEPS, help="a step; repeatable")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a case, or a pattern; repeatable")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases of what was built last")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"build": build(), "cases": {}}
+    worker = [sys.executable, str(ROOT / "benchmarks" / "gpu_worker.py")]
+    if arguments.list:
+        return subprocess.run([*worker, "--list"], env=environment()).returncode
 
-    def save() -> None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = arguments.output.with_name(f".{arguments.output.name}.tmp")
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(temporary, arguments.output)
-
-    sys.path.insert(0, str(STAGE))
-    import torch
-
-    import dds_ext
-
-    if not torch.cuda.is_available():
-        sys.exit("there is no GPU here, or this torch was built without CUDA")
-    results["machine"] = {
-        "gpu": torch.cuda.get_device_name(0),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "dds_ext": dds_ext.info(),
-    }
-    save()
-    if "tests" not in arguments.skip:
-        results["tests"] = tests()
-        save()
-    if "sanitizer" not in arguments.skip:
-        results["sanitizer"] = sanitizer()
-        save()
-    if "cases" not in arguments.skip:
-        results["roofs"] = roofs()
-        print(results["roofs"])
-        cases(results, save)
-    save()
+    steps = [step for step in STEPS if step not in arguments.skip]
+    deadline = Deadline(60 * arguments.minutes, steps)
+    results: dict[str, Any] = {"minutes": arguments.minutes, "cases": {}}
+    good = True
+    for step in steps:
+        seconds = deadline.share(step)
+        print(f"{step}: {seconds:.0f} s at most", flush=True)
+        if step == "cases":
+            names = ["roofs", *arguments.only] if arguments.only else []
+            cases(worker, names, seconds, results, arguments.output)
+            good &= "measuring" not in results and all(map(sound, results["cases"].values()))
+            continue
+        try:
+            results[step] = {"build": build, "tests": tests, "sanitizer": sanitizer}[step](seconds)
+        except Exception as error:  # pybind11 is missing, the disk is full: the steps after it may still run
+            results[step] = {"exit": 1, "seconds": 0.0, "output": f"{type(error).__name__}: {error}"}
+        save(arguments.output, results)
+        parts = results[step] if step == "sanitizer" and "output" not in results[step] else {step: results[step]}
+        for name, part in parts.items():
+            good &= part.get("exit", 0) == 0
+            print(f"{name}: exit {part.get('exit')}\n{part['output'][-1500:]}", flush=True)
+        if step == "build" and results[step]["exit"] != 0:
+            print(f"the build failed: {arguments.output} holds what the compiler said", flush=True)
+            return 1
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -101,6 +101,41 @@ def features(n: int, d: int, dtype: str = "float32", seed: int = 0) -> torch.Ten
     return torch.from_numpy(X).to(getattr(torch, dtype))
 
 
+def views(X: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same values, laid out otherwise, with NaN between them."""
+    n, d = X.shape
+    stride = (d + 3) // 4 * 4 + 4  # rows begin where vectors of four do
+    memory = torch.full((2 * n * stride + 1,), torch.nan, dtype=X.dtype, device=X.device)
+    found = {
+        "columns together": torch.empty_like(X.T, memory_format=torch.contiguous_format).T,
+        "padded rows": memory.clone()[:-1].view(2 * n, stride)[:n, :d],
+        "padded and misaligned rows": memory.clone()[1:].view(2 * n, stride)[:n, :d],
+        "every other row": memory.clone()[:-1].view(n, 2 * stride)[:, :d],
+        "every other column": memory.clone()[:-1].view(n, 2 * stride)[:, : 2 * d : 2],
+    }
+    for view in found.values():
+        view.copy_(X)
+    return found
+
+
+def close_sets() -> tuple[torch.Tensor, torch.Tensor]:
+    """X (320, 1) and Y (120, 1), to be z-scored, with pairs at all distances around those from which on a pair is
+    summed again, and closer ones. A row of Y is one whose z-score float32 rounds most, and the row of X of the same
+    number is near the mean: where a pair's size is taken from X alone, pairs stay that are off by more than 1e-5.
+    """
+    random = np.random.default_rng(110)
+    small, large = 1e-3 * random.random(120), 2.6 * np.tile([1.0, -1.0], 40)
+    sides = np.array([1.0, -1.0])
+    X = np.float32(np.concatenate([small, large, (1 + 0.1 * random.random(120)) * sides.repeat(60)]) + 0.01)
+    pool = np.float32((1 + 0.1 * random.random(20000)) * sides.repeat(10000) + 0.01)
+    mean, scale = X.mean(dtype=np.float64), 1 / X.std(dtype=np.float64)
+    rounded = np.float32((pool - np.float32(mean)) * np.float64(np.float32(scale)) + (np.float32(mean) - mean) * scale)
+    off = rounded - (pool - mean) * scale
+    Y = pool[np.argsort(off)[np.r_[:60, -60:0]]]
+    Y[0] = np.nextafter(X[200], np.float32(2))
+    return torch.from_numpy(X[:, None]), torch.from_numpy(Y[:, None])
+
+
 def smallest_divisor(number: int, least: int) -> int:
     """The smallest divisor that is not below `least`, else the number itself."""
     return next((k for k in range(least, number + 1) if number % k == 0), number)

@@ -5,10 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support import CENTERINGS, METRICS, NORMALIZATIONS, check_rdm, fail_with, features, layout, to64
+from support import (
+    CENTERINGS,
+    METRICS,
+    NORMALIZATIONS,
+    check_rdm,
+    close_sets,
+    fail_with,
+    features,
+    layout,
+    to64,
+    views,
+)
 
 import dds_ext
-from dds_ext import reference
+from dds_ext import _cuda_backend, reference
+from dds_ext._arrays import features as engine_features
+from dds_ext._compute import compute
+from dds_ext._requests import Options, Request, parameters
 
 CUDA = dds_ext.info()["cuda"]
 pytestmark = pytest.mark.skipif(
@@ -51,6 +65,80 @@ def test_two_sets_condensed_and_out(f: str) -> None:
     out = torch.empty_like(K)
     assert dds_ext.rdm(X.cuda(), f, out=out) is out
     assert torch.equal(out, K)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_views(dtype: str) -> None:
+    """Strided, misaligned and with something between the rows: the same sums, and the same bits."""
+    for n, d in ((37, 41), (260, 62)):
+        X = features(n, d, dtype).cuda()
+        for f in METRICS:
+            K = dds_ext.rdm(X, f, normalize="zscore")
+            for name, view in views(X).items():
+                assert torch.equal(dds_ext.rdm(view, f, normalize="zscore"), K), f"{f} {name}"
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_launches_of_single_phases_give_the_same(f: str) -> None:
+    """On devices whose blocks cannot wait for each other."""
+    for n, d in ((140, 30), (300, 5000)):
+        X = features(n, d).cuda()
+        for center in CENTERINGS:
+            x = engine_features(X, "X", None, False)
+            requests = [Request(x, None, Options(f, normalize="zscore", center=center)) for _ in range(2)]
+            outs = [r.target() for r in requests]
+            for r, out, cooperative in zip(requests, outs, (True, False), strict=True):
+                kernels = _cuda_backend.module()
+                _cuda_backend.launch(kernels, parameters([r], [out], [[0]]), X.device, True, cooperative)
+            assert torch.equal(outs[0], outs[1]), f"({n}, {d}) {center}"
+
+
+@pytest.mark.parametrize("normalize", ["zscore", "layer"])
+def test_more_models_than_a_launch_takes(normalize: str) -> None:
+    models = [features(40, 3 + 50 * i, seed=i) for i in range(70)]
+    xs = [engine_features(X.cuda(), f"model {i}", None, False) for i, X in enumerate(models)]
+    options = Options("laplacian", normalize=normalize, center="unbiased")
+    for X, K in zip(models, compute([Request(x, None, options) for x in xs]), strict=True):
+        message = check_rdm(K.cpu().numpy(), X, "laplacian", normalize=normalize, center="unbiased")
+        assert not message, f"{X.shape}: {message}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_median_gamma_between_two_sets(dtype: str) -> None:
+    """It is that of X alone."""
+    for n, m in ((33, 150), (250, 20)):
+        X, Y = features(n, 70, dtype), features(m, 70, dtype, seed=4) + 0.5
+        for normalize in ("none", "zscore"):
+            K = dds_ext.rdm(X.cuda(), "rbf", Y=Y.cuda(), normalize=normalize).cpu().numpy()
+            assert not (message := check_rdm(K, X, "rbf", Y=Y, normalize=normalize)), f"{normalize}: {message}"
+
+
+@pytest.mark.parametrize("f", ["manhattan", "sqeuclidean"])
+def test_close_rows_of_two_sets(f: str) -> None:
+    X, Y = close_sets()
+    for x, y in ((X, Y), (Y, X)):
+        K = dds_ext.rdm(x.cuda(), f, Y=y.cuda(), normalize="zscore").cpu().numpy()
+        assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), message
+
+
+@pytest.mark.parametrize("f", ["linear", "cosine", "pearson"])
+def test_features_far_from_zero_and_close_to_it(f: str) -> None:
+    X = features(20, 30)
+    far, subnormal = X + 1e4 * X[:1].abs(), (X * 1e-5).half()
+    for Z, normalize in ((far, "center"), (far, "zscore"), (subnormal, "none"), (subnormal, "zscore")):
+        K = dds_ext.rdm(Z.cuda(), f, normalize=normalize).cpu().numpy()
+        assert not (message := check_rdm(K, Z, f, normalize=normalize)), f"{normalize}: {message}"
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_groups_of_channels_that_come_last(f: str) -> None:
+    X, Y = features(140, 42), features(6, 42, seed=3)
+    for normalize, groups in (("group", 2), ("group", 3), ("instance", 2), ("batch", 2)):
+        options = {"normalize": normalize, "channels": 6, "channels_last": True, "groups": groups}
+        for second in (None, Y):
+            K = dds_ext.rdm(X.cuda(), f, Y=None if second is None else second.cuda(), **options).cpu().numpy()
+            message = check_rdm(K, X, f, Y=second, **options)
+            assert not message, f"{normalize} {groups}: {message}"
 
 
 def test_the_callers_stream_is_used() -> None:

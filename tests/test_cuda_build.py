@@ -84,36 +84,53 @@ needs_disassembler = pytest.mark.skipif(
 )
 
 
+def inner_loop(cubin: Path, step: str) -> Counter[str]:
+    """The instructions of the main loop: two features of 64 pairs at a time."""
+    operations, arithmetic = ARITHMETIC[step]
+    inner = [
+        names
+        for _, names in loops(cubin)
+        if sum(names.count(o) for o in operations) == arithmetic and len(names) < 1000
+    ]
+    assert inner, "the inner loop was not found"
+    return Counter(min(inner, key=len))
+
+
+# instructions of two features of 64 pairs
+ARITHMETIC = {
+    "AbsoluteDifference": (("FADD",), 256),
+    "SquaredDifference": (("FADD", "FFMA"), 256),
+    "Dot": (("FFMA",), 128),
+}
+SLOTS = 1.15
+"""Times the issue slots that the arithmetic alone needs, at most."""
+SPILLS = {"120": 8}
+"""Of the main loop of absolute differences: what this ptxas makes of it (docs/cuda.md). Elsewhere none."""
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_architecture_compiles(arch: str, tmp_path: Path) -> None:
+@needs_disassembler
+def test_every_architecture(arch: str, tmp_path: Path) -> None:
+    """One kernel compiles for all of them, to as lean a loop."""
     served = subprocess.run(["nvcc", "--list-gpu-arch"], text=True, capture_output=True).stdout
     if f"compute_{arch}" not in served:
         pytest.skip(f"this nvcc does not know sm_{arch}")
-    kernel(tmp_path, "AbsoluteDifference", "PairShape", arch)
+    counts = inner_loop(kernel(tmp_path, "AbsoluteDifference", "PairShape", arch), "AbsoluteDifference")
+    assert counts["LDL"] + counts["STL"] <= SPILLS.get(arch, 0), counts
+    assert counts.total() <= SLOTS * ARITHMETIC["AbsoluteDifference"][1], counts
 
 
-# instructions of the arithmetic per pair-element; the loop takes two features of 64 pairs at a time
 @pytest.mark.parametrize(
-    ("step", "operations", "per_pair"),
-    [("AbsoluteDifference", ("FADD",), 2), ("SquaredDifference", ("FADD", "FFMA"), 2), ("Dot", ("FFMA",), 1)],
+    ("step", "shape"),
+    [("AbsoluteDifference", "WholeShape")]
+    + [(s, p) for s in ("SquaredDifference", "Dot") for p in ("WholeShape", "PairShape")],
 )
-@pytest.mark.parametrize("shape", ["WholeShape", "PairShape"])
-@pytest.mark.parametrize("arch", ["90"])
 @needs_disassembler
-def test_inner_loops(
-    tmp_path: Path, arch: str, shape: str, step: str, operations: tuple[str, ...], per_pair: int
-) -> None:
-    """No spills, and at most 1.15 times the issue slots that the arithmetic alone needs."""
-    inner = [
-        names
-        for _, names in loops(kernel(tmp_path, step, shape, arch))
-        if sum(names.count(o) for o in operations) == 128 * per_pair and len(names) < 1000
-    ]
-    assert inner, "the inner loop was not found"
-    names = min(inner, key=len)
-    counts = Counter(names)
+def test_inner_loops(tmp_path: Path, shape: str, step: str) -> None:
+    """No spills, and few issue slots besides the arithmetic."""
+    counts = inner_loop(kernel(tmp_path, step, shape, "90"), step)
     assert not counts["LDL"] and not counts["STL"], counts
-    assert len(names) <= 1.15 * 128 * per_pair, counts
+    assert counts.total() <= SLOTS * ARITHMETIC[step][1], counts
 
 
 @needs_disassembler

@@ -15,7 +15,19 @@ import numpy as np
 import pybind11
 import pytest
 import torch
-from support import CENTERINGS, METRICS, NORMALIZATIONS, Array, check_rdm, fail_with, features, layout, to64
+from support import (
+    CENTERINGS,
+    METRICS,
+    NORMALIZATIONS,
+    Array,
+    check_rdm,
+    close_sets,
+    fail_with,
+    features,
+    layout,
+    to64,
+    views,
+)
 
 import dds_ext
 from dds_ext import _cuda_backend, reference
@@ -161,8 +173,57 @@ def test_condensed_and_views(kernels: ModuleType) -> None:
     for f in METRICS:
         K = rdm(kernels, X, f=f)
         np.testing.assert_array_equal(rdm(kernels, X, f=f, condensed=True), K[np.triu_indices(37, 1)], err_msg=f)
-        for view in (X.T.contiguous().T, torch.cat([X, X], 1)[:, :41], torch.cat([X[:1], X])[1:], X.flip(0).flip(0)):
-            np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=f)
+        for name, view in views(X).items():
+            np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=f"{f} {name}")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_views_of_other_types(kernels: ModuleType, dtype: str) -> None:
+    X = features(9, 22, dtype)
+    for f in ("laplacian", "pearson"):
+        K = rdm(kernels, X, f=f, normalize="zscore")
+        for name, view in views(X).items():
+            np.testing.assert_array_equal(rdm(kernels, view, f=f, normalize="zscore"), K, err_msg=f"{f} {name}")
+
+
+@pytest.mark.parametrize("f", ["linear", "cosine", "pearson"])
+def test_features_far_from_zero(kernels: ModuleType, f: str) -> None:
+    """An offset that all images or all features share costs no places of what is left after a mean is taken away."""
+    X = features(20, 30)
+    shared_by_images, shared_by_features = X + 1e4 * X[:1].abs(), X + 1e6
+    for Z, normalize in (
+        (shared_by_images, "center"),
+        (shared_by_images, "zscore"),
+        (shared_by_features, "center"),
+        *([(shared_by_features, "none"), (shared_by_images, "layer")] if f == "pearson" else []),
+    ):
+        message = check_rdm(rdm(kernels, Z, f=f, normalize=normalize), Z, f, normalize=normalize)
+        assert not message, f"{normalize}: {message}"
+
+
+def test_half_precision_subnormals(kernels: ModuleType) -> None:
+    X = (features(12, 40) * 1e-5).half()
+    assert (X.abs() < 2.0**-14).float().mean() > 0.9
+    for f in ("manhattan", "linear", "cosine"):
+        assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"
+
+
+@pytest.mark.parametrize("f", ["laplacian", "euclidean", "pearson"])
+def test_groups_of_channels_that_come_last(kernels: ModuleType, f: str) -> None:
+    X, Y = features(11, 42), features(6, 42, seed=3)
+    for normalize, groups in (("group", 2), ("group", 3), ("instance", 2)):
+        options = {"normalize": normalize, "channels": 6, "channels_last": True, "groups": groups}
+        for second in (None, Y):
+            message = check_rdm(rdm(kernels, X, second, f=f, **options), X, f, Y=second, **options)
+            assert not message, f"{normalize} {groups}: {message}"
+
+
+@pytest.mark.parametrize("f", ["manhattan", "sqeuclidean"])
+def test_close_rows_of_two_sets(kernels: ModuleType, f: str) -> None:
+    X, Y = close_sets()
+    for x, y in ((X, Y), (Y, X)):
+        K = rdm(kernels, x, y, f=f, normalize="zscore")
+        assert not (message := check_rdm(K, x, f, Y=y, normalize="zscore")), message
 
 
 def test_close_rows(kernels: ModuleType) -> None:
