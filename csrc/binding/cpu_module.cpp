@@ -96,6 +96,12 @@ PYBIND11_MODULE(_cpu, m) {
         dds::kendall(static_cast<double*>(address(a)), s, static_cast<double*>(address(b)), t, length,
                      static_cast<double*>(address(out)), threads);
     });
+    m.def("signed_sums", [](uintptr_t x, int64_t n, uintptr_t y, int64_t m, int64_t d, uintptr_t w, int dtype, uintptr_t out,
+                            int threads, const std::optional<std::string>& isa) {
+        py::gil_scoped_release release;
+        dds::signed_sums(address(x), n, address(y), m, d, address(w), static_cast<dds::Dtype>(dtype), address(out), threads,
+                         c_str(isa));
+    });
     m.def("roof", [](int metric, int dtype, bool fast, const std::optional<std::string>& isa) {
         py::gil_scoped_release release;
         return dds::roof(metric, static_cast<dds::Dtype>(dtype), fast, c_str(isa));

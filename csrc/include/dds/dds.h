@@ -90,6 +90,12 @@ void kendall(const double* a, int64_t s, const double* b, int64_t t, int64_t len
 // The strict upper triangles, row by row, of `count` contiguous (n, n) matrices; out: (count, n (n - 1) / 2).
 void condense(const void* k, int64_t count, int64_t n, Dtype dtype, void* out, int threads);
 
+// The gradient of sum_ij w_ij |x_i - y_j|_1 by x: out_ik = sum_j w_ij sign(x_ik - y_jk), the sign of a tie being 0.
+// x: (n, d), y: (m, d), neither with NaN; w: (n, m); out: (n, d). Contiguous, and all f32 or all f64. The result does not
+// depend on `threads`.
+void signed_sums(const void* x, int64_t n, const void* y, int64_t m, int64_t d, const void* w, Dtype dtype, void* out,
+                 int threads, const char* isa);
+
 // Pair-elements per second of one thread's register-only loop over the inner step of a metric: the roof that the
 // benchmarks quote fractions of. `fast`: of the fixed-point step.
 double roof(int metric, Dtype dtype, bool fast, const char* isa);
