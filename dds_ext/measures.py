@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dds_ext._arrays import Array, Features, Matrices, features
+from dds_ext._arrays import Array, Features, Matrices, features, through_operators
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose
-from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
+from dds_ext.comparison import COMPARISONS, centered, compare, compared, condenses, scores
+from dds_ext.pairwise import rdm
 
 Models = Mapping[str, Array] | Sequence[Array]
 
@@ -30,10 +31,14 @@ MEASURES: dict[str, dict[str, str]] = {
 _MORE = ("gamma", "channels", "channels_last", "groups", "precision", "check_finite")
 
 
-def _options(allowed: Sequence[str], options: Mapping[str, Any], **fixed: Any) -> Options:
+def _check_names(allowed: Sequence[str], options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in allowed:
             raise TypeError(f"unknown option {name!r}; choose from {', '.join(allowed)}")
+
+
+def _options(allowed: Sequence[str], options: Mapping[str, Any], **fixed: Any) -> Options:
+    _check_names(allowed, options)
     return Options(**fixed, **options)
 
 
@@ -120,6 +125,10 @@ def similarity(
 
         compare(rdm(X, f, normalize=normalize, center=center), rdm(Y, f, normalize=normalize, center=center), g)
     """
+    if through_operators(X, Y):
+        _check_names(_MORE, options)
+        K1, K2 = (rdm(Z, f, normalize=normalize, center=center, **options) for Z in (X, Y))
+        return compare(K1, K2, g)
     o = _options(_MORE, options, f=f, normalize=normalize, center=center)
     choose("g", g, COMPARISONS)
     x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))

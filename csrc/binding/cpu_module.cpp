@@ -60,12 +60,14 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("metrics", [] {
         py::list all;
         for (const dds::MetricInfo& metric : dds::metrics())
-            all.append(py::make_tuple(metric.name, metric.gamma, metric.family));
+            all.append(py::make_tuple(metric.name, metric.gamma, metric.family, metric.step, metric.rows));
         return all;
     });
     m.def("norms", [] {
         py::list all;
-        for (const dds::NormInfo& norm : dds::norms()) all.append(py::make_tuple(norm.name, norm.needs_channels));
+        for (const dds::NormInfo& norm : dds::norms())
+            all.append(py::make_tuple(norm.name, norm.needs_channels, norm.over, norm.scaled, norm.epsilon,
+                                      py::cpp_function(norm.groups)));
         return all;
     });
     m.def("available_isas", &dds::available_isas);

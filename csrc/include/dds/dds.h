@@ -59,11 +59,18 @@ struct MetricInfo {
     const char* name;
     int gamma;   // what its default is: 0 there is none, 1 is 1 / d, 2 is 2 / the median
     int family;  // metrics of one family are formed of the same sums
+    int step;    // what the sums are of: 0 products, 1 squared and 2 absolute differences
+    int rows;    // what is done to an image first: 0 nothing, 1 its length becomes 1, 2 so it does, once its mean is 0
 };
 
+// z = (x - mean) / sqrt(variance + epsilon), or z = x - mean where it is not scaled; 0 where the root is 0.
 struct NormInfo {
     const char* name;
     bool needs_channels;
+    int over;  // what the statistics are taken over: 0 nothing, 1 images, 2 images and space, 3 groups of an image's features
+    bool scaled;
+    double epsilon;
+    int64_t (*groups)(int64_t channels, int64_t groups);  // of an image
 };
 
 const std::vector<MetricInfo>& metrics();
