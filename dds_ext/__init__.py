@@ -15,7 +15,8 @@ except ImportError as error:
         "or install with pip install -e ."
     ) from error
 
-from dds_ext import _cuda_backend, operators
+from dds_ext import _cuda_backend
+from dds_ext import operators as operators
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, isa
 from dds_ext.comparison import COMPARISONS, center, compare
 from dds_ext.measures import MEASURES, affinity, cka, dds, grid, rsa, similarity
@@ -48,7 +49,6 @@ __all__ = [
     "laplacian_rdm",
     "linear_rdm",
     "minibatch_cka",
-    "operators",
     "pearson_rdm",
     "rbf_rdm",
     "rdm",

@@ -50,6 +50,12 @@ def through_operators(*arrays: Array) -> bool:
     return False
 
 
+def refuse_gradients(x: Array, name: str) -> None:
+    """For the functions that give none."""
+    if isinstance(x, torch.Tensor) and x.requires_grad and torch.is_grad_enabled():
+        raise TypeError(f"{name} requires grad, and this function gives no gradients: pass {name}.detach()")
+
+
 def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     """`x` as a tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
 
@@ -62,8 +68,7 @@ def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     like: Callable[[Any], Any] = same
     a: Matrices
     if isinstance(x, torch.Tensor):
-        if x.requires_grad and torch.is_grad_enabled():
-            raise TypeError(f"{name} requires grad, and this function gives no gradients: pass {name}.detach()")
+        refuse_gradients(x, name)
         a = x
     elif isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, which is not served: leave out its masked images, or fill() them")

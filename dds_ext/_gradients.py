@@ -7,8 +7,8 @@ A matrix is K_ij = finish(s_ij), s_ij a sum over the features of two images' z. 
     dz_i = 2 sum_j W_ij (z_i - z_j)                squared differences
     dz_i = sum_j W_ij sign(z_i - z_j)              absolute differences, 0 at ties: a kernel of its own
 
-Then dz goes back through what was done to the rows (cosine, pearson) and through the normalisation. Temporaries are a few
-arrays of the features' size and a few of the matrix's, never one of pairs times features.
+Then dz goes back through what was done to the rows (cosine, pearson) and through the normalisation. Temporaries are a
+few arrays of the features' size and a few of the matrix's, never one of pairs times features.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Normalization:
         """z of each set, unflattened, and the scales."""
         if self.norm.over == _NOTHING:
             return list(sets), []
-        views = [x.unflatten(-1, self.shape) for x in sets]
+        views = [self._view(x) for x in sets]
         moments = [self._moments(x) for x in (views if self._own else views[:1])]
         if not self._own:
             moments *= len(views)
@@ -154,9 +154,9 @@ class Normalization:
         """Gradients by the features, (..., n, d), from those by z; `sets` and `scales` are what `apply` returned."""
         if self.norm.over == _NOTHING:
             return list(grads)
-        grads = [g.unflatten(-1, self.shape) for g in grads]
-        # through the statistics: dx = scale (dz - mean(dz) - z mean(dz z)), the means over all that was normalised by them,
-        # as shares of what they were taken over
+        grads = [self._view(g) for g in grads]
+        # through the statistics: dx = scale (dz - mean(dz) - z mean(dz z)), the means over all that was normalised by
+        # them, as shares of what they were taken over
         count = sets[0].numel() // scales[0].numel()
         through = [(self._sum(g), self._sum(g * z)) for g, z in zip(grads, sets, strict=True)]
         if not self._own:
@@ -174,6 +174,9 @@ class Normalization:
     def _own(self) -> bool:
         return self.norm.over == _GROUPS
 
+    def _view(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-1], *self.shape)
+
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.dims, keepdim=True)
 
@@ -189,9 +192,7 @@ class Normalization:
         return mean, torch.where(constant, 0.0, torch.rsqrt(variance))
 
 
-def compare_gradients(
-    grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str
-) -> tuple[Tensor, Tensor]:
+def compare_gradients(grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str) -> tuple[Tensor, Tensor]:
     """Gradients by stacks A (..., S, n, n) and B (..., T, n, n) from that by their cosines or correlations (..., S, T).
 
     Of a_s, a matrix less its mean under "pearson", over its length: (sum_t G_st (b_t - score_st a_s)) / |a_s|.
@@ -205,7 +206,7 @@ def compare_gradients(
 
 
 def _directions(K: Tensor, g: str) -> tuple[Tensor, Tensor]:
-    """What is compared of each matrix, as rows (..., S, n n) of length 1 in float64, and the inverses of their lengths."""
+    """What is compared of each matrix, as rows (..., S, n n) of length 1 in float64; the inverses of their lengths."""
     n = K.shape[-1]
     rows = K.double()
     if g == "pearson":

@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, SupportsFloat, SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from dds_ext import _cpu
 from dds_ext._arrays import Features, Matrices, address, rows_text, upper_triangle
 
 
-class Metric(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Metric:
     """What is known of a pairwise function f, as in dds::MetricInfo."""
 
     index: int
@@ -25,7 +26,8 @@ class Metric(NamedTuple):
     rows: int
 
 
-class Norm(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Norm:
     """What is known of a normalisation, as in dds::NormInfo."""
 
     index: int
@@ -36,8 +38,8 @@ class Norm(NamedTuple):
     groups: Callable[[int, int], int]
 
 
-METRIC = {name: Metric(index, *traits) for index, (name, *traits) in enumerate(_cpu.metrics())}
-NORM = {name: Norm(index, *traits) for index, (name, *traits) in enumerate(_cpu.norms())}
+METRIC = {traits[0]: Metric(index, *traits[1:]) for index, traits in enumerate(_cpu.metrics())}
+NORM = {traits[0]: Norm(index, *traits[1:]) for index, traits in enumerate(_cpu.norms())}
 
 METRICS = tuple(METRIC)
 """Names of the pairwise functions f."""

@@ -117,7 +117,7 @@ def center_arrays(K: Array, mode: str, check: bool) -> Array:
 
 
 def center_stack(K: Matrices, mode: str, check: bool = True) -> Matrices:
-    """Centred copy of the symmetric part of each of a stack (s, n, n), which are to be symmetric where `check` is set."""
+    """Centred copies of a stack (s, n, n), of the symmetric parts where `check` does not ask for symmetric matrices."""
     choose("mode", mode, CENTERINGS)
     n = K.shape[-1]
     if mode == "unbiased" and n < 4:
@@ -231,8 +231,8 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
 
     Returns
     -------
-    float, or for stacks the (S, T) float64 scores, of K1's kind. Where a tensor requires grad, or under torch.compile, a
-    float64 tensor in the place of the float; "cosine" and "pearson" are differentiable.
+    float, or for stacks the (S, T) float64 scores, of K1's kind. Where a tensor requires grad, or under torch.compile,
+    a float64 tensor in the place of the float; "cosine" and "pearson" are differentiable.
 
     Raises
     ------

@@ -18,6 +18,8 @@ from dds_ext.comparison import COMPARISONS, centered, compare, compared, condens
 from dds_ext.pairwise import rdm
 
 Models = Mapping[str, Array] | Sequence[Array]
+Score = Any
+"""A float; where a tensor requires grad, and under torch.compile, a float64 tensor of no dimensions."""
 
 MEASURES: dict[str, dict[str, str]] = {
     "dds": {"normalize": "zscore", "f": "laplacian", "center": "unbiased", "g": "cosine"},
@@ -108,7 +110,7 @@ def similarity(
     center: str = "unbiased",
     g: str = "cosine",
     **options: Any,
-) -> float:
+) -> Score:
     """Similarity of two representations of the same n images, in general form (Dwivedi et al., ECCV 2020, section 3).
 
     Parameters
@@ -119,7 +121,8 @@ def similarity(
 
     Returns
     -------
-    float in [-1, 1].
+    float in [-1, 1]; where X or Y is a tensor that requires grad, and under torch.compile, a float64 tensor of no
+    dimensions. Differentiable for g "cosine" and "pearson" (docs/pytorch.md).
 
     Equivalent to::
 
@@ -230,7 +233,7 @@ def _families(options: Sequence[Options]) -> list[list[Options]]:
     return list(families.values())
 
 
-def dds(X: Array, Y: Array, **options: Any) -> float:
+def dds(X: Array, Y: Array, **options: Any) -> Score:
     """Duality diagram similarity as its authors recommend it (ECCV 2020): z-score, Laplacian kernel, U-centring.
 
     The comparison is the cosine of the centred matrices.
@@ -240,19 +243,20 @@ def dds(X: Array, Y: Array, **options: Any) -> float:
     return similarity(X, Y, **{**MEASURES["dds"], **options})
 
 
-def rsa(X: Array, Y: Array, **options: Any) -> float:
+def rsa(X: Array, Y: Array, **options: Any) -> Score:
     """Representational similarity analysis as in Dwivedi & Roig (CVPR 2019).
 
     Features centred over the images, 1 - Pearson, then Spearman of the entries above the diagonal.
 
-    rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``.
+    rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``. Ranks have no gradient: with tensors
+    that require grad, ``rsa(X, Y, g="pearson")``.
 
     Equivalent to ``similarity(X, Y, "pearson", "center", "none", "spearman")``.
     """
     return similarity(X, Y, **{**MEASURES["rsa"], **options})
 
 
-def cka(X: Array, Y: Array, kernel: str = "linear", unbiased: bool = False, **options: Any) -> float:
+def cka(X: Array, Y: Array, kernel: str = "linear", unbiased: bool = False, **options: Any) -> Score:
     """Centred kernel alignment (Kornblith et al., ICML 2019), `kernel` "linear" or "rbf"; `unbiased` takes U-centred
     matrices in place of H K H.
 

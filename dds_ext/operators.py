@@ -23,7 +23,7 @@ from dds_ext._gradients import NEEDS_MATRIX, Normalization, compare_gradients, p
 from dds_ext._requests import Options, Request
 from dds_ext.comparison import center_arrays, compare_arrays
 
-_LIBRARY = torch.library.Library("dds_ext", "DEF")
+_LIBRARY = torch.library.Library("dds_ext", "DEF")  # type: ignore[no-untyped-call]
 _SMOOTH = ("cosine", "pearson")
 _LAYOUT = "SymInt? channels=None, bool channels_last=False, SymInt groups=2"
 _F = f'str f="laplacian", float? gamma=None, str normalize="none", {_LAYOUT}'
@@ -69,7 +69,8 @@ def _pairwise(
     if x.ndim == 2:
         sets = [None if z is None else features(z.detach(), name, None, False) for z, name in ((x, "X"), (y, "Y"))]
         assert sets[0] is not None
-        result: Any = compute([Request(sets[0], sets[1], options)])[0]
+        result = compute([Request(sets[0], sets[1], options)])[0]
+        assert isinstance(result, Tensor)
         return result
     out = _pairwise_fake(x, y)
     requests = []
@@ -99,13 +100,17 @@ def _pairwise_backward(
 ) -> tuple[Tensor, Tensor]:
     options = Options(f, gamma, normalize, "none", channels, channels_last, groups)
     of_x, of_y = _pairwise_backward_fake(grad, k, x, y)
-    stacks = [None if z is None else _stack(z) for z in (grad, k, x, y)]
-    outs = [_stack(of_x), _stack(of_y) if y is not None else None]
-    for i in range(len(outs[0])):
-        gradients = pairwise_gradients(*(None if z is None else z[i] for z in stacks), options)
-        for out, gradient in zip(outs, gradients, strict=True):
-            if out is not None:
-                out[i] = gradient
+    if x.ndim == 2:
+        of_x, by_y = pairwise_gradients(grad, k, x, y, options)
+        return of_x, of_y if by_y is None else by_y
+    grads, xs, to_x = _stack(grad), _stack(x), _stack(of_x)
+    ks, ys = (None if z is None else _stack(z) for z in (k, y))
+    for i, model in enumerate(xs):
+        to_x[i], by_y = pairwise_gradients(
+            grads[i], None if ks is None else ks[i], model, None if ys is None else ys[i], options
+        )
+        if by_y is not None:
+            _stack(of_y)[i] = by_y
     return of_x, of_y
 
 
@@ -168,7 +173,7 @@ def _normalize_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def _center(k: Tensor, mode: str, check: bool = True) -> Tensor:
     centered: Tensor = center_arrays(k.detach(), mode, check)
-    return centered.clone() if mode == "none" else centered
+    return centered
 
 
 def _center_fake(k: Tensor, mode: str, check: bool = True) -> Tensor:
@@ -191,7 +196,8 @@ def _center_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 def _compare(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
     _check_pair(a, b, "stacks of matrices")
     if a.ndim == 3:
-        return compare_arrays(a.detach(), b.detach(), g)
+        scores: Tensor = compare_arrays(a.detach(), b.detach(), g)
+        return scores
     out = _compare_fake(a, b)
     stacks = (s.detach().reshape(-1, *s.shape[-3:]) for s in (a, b))
     for to, s, t in zip(out.view(-1, *out.shape[-2:]), *stacks, strict=True):
@@ -245,9 +251,9 @@ def _register(
 ) -> None:
     """Defines an operator; `tensors` are the positions of its tensors, which take leading dimensions."""
     name = schema.partition("(")[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     # one kernel for all devices: it finds the engine's part for the device that holds the features
-    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     operator = f"dds_ext::{name}"
     torch.library.register_fake(operator, fake, lib=_LIBRARY)
     torch.library.register_autograd(operator, backward, setup_context=setup, lib=_LIBRARY)

@@ -60,7 +60,16 @@ def _by_operators(
     )
     if center != "none":
         K = torch.ops.dds_ext.center(K, center, False)
-    return K[tuple(torch.triu_indices(*K.shape, 1, device=K.device))] if condensed else K
+    return K[_above_diagonal(K.shape[0], K.device)] if condensed else K
+
+
+def _above_diagonal(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the entries above the diagonal, row by row; torch.triu_indices would fix n under torch.export."""
+    rows = torch.arange(n, device=device)
+    ends = (rows + 1) * (2 * n - rows - 2) // 2  # of each row among all entries
+    entries = torch.arange(n * (n - 1) // 2, device=device)
+    i = torch.searchsorted(ends, entries, right=True)
+    return i, entries - ends[i] + n
 
 
 def rdm(
