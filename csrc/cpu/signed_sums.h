@@ -19,8 +19,8 @@ struct VecOf<double> {
     using V = VecF64;
 };
 
-// sums (rows, vectors * W) = over `depth` rows of y, each vectors * W numbers: w times the sign of x - y. The lanes run along
-// the features, so that a weight is broadcast once for all of them.
+// sums (rows, vectors * W) = over `depth` rows of y, each vectors * W numbers: w times the sign of x - y. The lanes run
+// along the features, so that a weight is broadcast once for all of them.
 template <class V, int rows, int vectors>
 void sign_tile(const typename V::T* x, const typename V::T* y, const typename V::T* const* w, int64_t depth,
                typename V::T* sums) {

@@ -67,7 +67,8 @@ struct MetricInfo {
 struct NormInfo {
     const char* name;
     bool needs_channels;
-    int over;  // what the statistics are taken over: 0 nothing, 1 images, 2 images and space, 3 groups of an image's features
+    int over;  // what the statistics are taken over: 0 nothing, 1 images, 2 images and space, 3 groups of an image's
+               // features
     bool scaled;
     double epsilon;
     int64_t (*groups)(int64_t channels, int64_t groups);  // of an image
