@@ -1,7 +1,7 @@
 """Does a student learn more when it is made to see the images as its teacher does? Tried on real images.
 
-A teacher, a small convolutional network, learns scikit-learn's handwritten digits from 900 labelled images. A student of
-a hundredth of its size sees labels for 100 of them only, and is trained twice from the same weights: on the labels
+A teacher, a small convolutional network, learns scikit-learn's handwritten digits from 900 labelled images. A student
+of a hundredth of its size sees labels for 100 of them only, and is trained twice from the same weights: on the labels
 alone, and with the representational loss 1 - DDS added, which compares its features of a batch with the teacher's and
 needs no labels, so that all 900 images serve. DDS compares pairwise matrices (Laplacian kernels of z-scored features,
 U-centred), so that teacher and student need not have equally many features.
