@@ -44,7 +44,7 @@ _NOTHING, _IMAGES, _IMAGES_AND_SPACE, _GROUPS = range(4)  # Norm.over
 def pairwise_gradients(
     grad: Tensor, K: Tensor | None, x: Tensor, y: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients by x (n, d) and y (m, d), of their dtypes, from that by the bare matrix K (n, m), deterministic.
+    """Gradients by x (n, d) and y (m, d), of their dtypes, from that by the bare matrix K (n, m).
 
     A median gamma is a constant: it is a bandwidth that the features are looked at with, not a part of what is learned.
     """

@@ -102,7 +102,7 @@ def _pairwise_backward(
     of_x, of_y = _pairwise_backward_fake(grad, k, x, y)
     if x.ndim == 2:
         of_x, by_y = pairwise_gradients(grad, k, x, y, options)
-        return of_x, of_y if by_y is None else by_y
+        return of_x.contiguous(), of_y if by_y is None else by_y.contiguous()
     grads, xs, to_x = _stack(grad), _stack(x), _stack(of_x)
     ks, ys = (None if z is None else _stack(z) for z in (k, y))
     for i, model in enumerate(xs):
@@ -147,7 +147,7 @@ def _normalize(
     _check_pair(x, None, "features")
     flat = features(x.detach().reshape(-1, x.shape[-1]), "X", None, False)
     z = Normalization(method, options.channels_of(flat), channels_last, groups).apply([x.to(_dtype(x))])[0][0]
-    return z.reshape(x.shape).clone() if z is x else z.reshape(x.shape)
+    return z.clone(memory_format=torch.contiguous_format) if z is x else z.reshape(x.shape).contiguous()
 
 
 def _normalize_fake(x: Tensor, *options: Any, **more: Any) -> Tensor:
