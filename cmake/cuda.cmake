@@ -98,7 +98,7 @@ add_library(dds_cuda STATIC
   csrc/cuda/launch.cu
   csrc/cuda/planning.cpp
   csrc/cuda/roof.cu
-  csrc/cuda/sign_sums.cu
+  csrc/cuda/signed_sums.cu
   csrc/cuda/squared_difference.cu
 )
 target_include_directories(dds_cuda PUBLIC csrc PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dds_ext import _cpu
+from dds_ext import _cpu, _cuda_backend
 from dds_ext._arrays import DTYPES, Features, dtype_name, features
 from dds_ext._compute import compute
 from dds_ext._requests import METRIC, NORM, Options, Request, isa
@@ -92,11 +92,9 @@ def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _of_absolute(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    if x.device.type != "cpu":
-        raise NotImplementedError(
-            f"the gradient of L1 distances is not served on device '{x.device}': pass X.cpu(), or choose another f"
-        )
     w, x, y = w.contiguous(), x.contiguous(), y.contiguous()
+    if x.device.type == "cuda":
+        return _cuda_backend.signed_sums(_cuda_backend.module(), w, x, y)
     out = torch.empty_like(x)
     (n, d), m, dtype = x.shape, len(y), DTYPES[dtype_name(x)]
     _cpu.signed_sums(

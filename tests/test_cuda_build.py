@@ -136,11 +136,11 @@ def test_inner_loops(tmp_path: Path, shape: str, step: str) -> None:
 @needs_disassembler
 def test_loop_of_the_gradient(tmp_path: Path) -> None:
     """No spills, and at most 1.15 times the three issue slots of a pair-element: four rows of 32 pairs at a time."""
-    source = tmp_path / "sign_sums.cu"
+    source = tmp_path / "signed_sums.cu"
     source.write_text(
-        '#include "cuda/sign_sums.h"\n'
-        "template __global__ void dds::cuda::sign_sums<dds::cuda::SignShape<float>>"
-        "(const DDS_PARAMETER dds::cuda::SignSums);\n"
+        '#include "cuda/signed_kernel.h"\n'
+        "template __global__ void dds::cuda::signed_sums<dds::cuda::SignedShape<float>>"
+        "(const DDS_PARAMETER dds::cuda::SignedSums);\n"
     )
     names = min((names for _, names in loops(compiled(source, "90")) if names.count("FADD") >= 128), key=len)
     counts = Counter(names)

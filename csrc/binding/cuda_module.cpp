@@ -2,8 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "cuda/gradient.h"
 #include "cuda/launch.h"
+#include "cuda/signed_sums.h"
 
 namespace py = pybind11;
 
@@ -38,19 +38,12 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
         return dds::cuda::plan_centering(reinterpret_cast<void*>(k), count, n, static_cast<dds::Dtype>(dtype),
                                          static_cast<dds::Centering>(mode), dds::cuda::resident_blocks().of);
     });
-    m.def("sign_sums", [](uintptr_t x, uintptr_t y, uintptr_t w, uintptr_t totals, uintptr_t out, int64_t count, int64_t n,
-                          int64_t m, int64_t d, int dtype, uintptr_t stream) {
-        const dds::cuda::SignSums sums{reinterpret_cast<void*>(x),
-                                       reinterpret_cast<void*>(y),
-                                       reinterpret_cast<void*>(w),
-                                       reinterpret_cast<void*>(totals),
-                                       reinterpret_cast<void*>(out),
-                                       count,
-                                       n,
-                                       m,
-                                       d};
+    m.def("signed_sums", [](uintptr_t x, uintptr_t y, uintptr_t w, uintptr_t totals, uintptr_t out, int64_t n, int64_t m,
+                            int64_t d, int dtype, uintptr_t stream) {
+        const auto at = [](uintptr_t address) { return reinterpret_cast<void*>(address); };
+        const dds::cuda::SignedSums sums{at(x), at(y), at(w), at(totals), at(out), n, m, d};
         py::gil_scoped_release release;
-        dds::cuda::run_sign_sums(sums, static_cast<dds::Dtype>(dtype), reinterpret_cast<void*>(stream));
+        dds::cuda::run_signed_sums(sums, static_cast<dds::Dtype>(dtype), at(stream));
     });
     m.def("roofs", &dds::cuda::roofs);
     m.def("start_roof", [](size_t index, int64_t steps, int blocks, uintptr_t sink, uintptr_t stream) {

@@ -2,7 +2,7 @@
 // which steps are worth a kernel.
 #include "cuda/check.h"
 #include "cuda/launch.h"
-#include "cuda/sign_sums.h"
+#include "cuda/signed_kernel.h"
 
 namespace dds::cuda {
 namespace {

@@ -7,7 +7,7 @@
 #include "cuda/kernel.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
-#include "cuda/sign_sums.h"
+#include "cuda/signed_kernel.h"
 
 namespace dds::cuda {
 
@@ -53,13 +53,13 @@ void run(const Plan& plan, void*, bool cooperative) {
 }
 
 template <class T>
-static void start(const SignSums& sums) {
-    using Shape = SignShape<T>;
+static void start(const SignedSums& sums) {
+    using Shape = SignedShape<T>;
     emulate(order(), static_cast<unsigned>(resident_blocks().of[0]), Shape::threads, Shape::shared_bytes,
-            [&] { sign_sums<Shape>(sums); });
+            [&] { signed_sums<Shape>(sums); });
 }
 
-void run_sign_sums(const SignSums& sums, Dtype dtype, void*) {
+void run_signed_sums(const SignedSums& sums, Dtype dtype, void*) {
     if (dtype == Dtype::f64) start<double>(sums);
     else start<float>(sums);
 }

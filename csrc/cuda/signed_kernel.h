@@ -1,15 +1,15 @@
-// The kernel of csrc/cuda/gradient.h.
+// The kernel of csrc/cuda/signed_sums.h.
 #pragma once
 
 #include "cuda/block.h"
-#include "cuda/gradient.h"
 #include "cuda/plan.h"
+#include "cuda/signed_sums.h"
 
 namespace dds::cuda {
 
 // A warp has a few rows of x in registers, and its lanes the columns; each row of y passes by all of them.
 template <class Real>
-struct SignShape {
+struct SignedShape {
     using T = Real;
     static constexpr int threads = 128, per_sm = 3;
     static constexpr int micro = 32 / sizeof(T);   // rows of a warp
@@ -27,20 +27,19 @@ DDS_DEVICE float above(float difference) { return __saturatef(::fmaf(difference,
 DDS_DEVICE double above(double difference) { return difference > 0 ? 1 : difference < 0 ? 0 : 0.5; }
 
 template <class Shape>
-class SignTile {
+class SignedTile {
 public:
     using T = typename Shape::T;
 
-    DDS_DEVICE SignTile(const SignSums& p, int64_t tile) : n_(p.n), m_(p.m), d_(p.d) {
-        const int64_t across = (d_ + Shape::cols - 1) / Shape::cols, down = (n_ + Shape::rows - 1) / Shape::rows;
-        const int64_t model = tile / (across * down);
-        i0_ = tile / across % down * Shape::rows;
+    DDS_DEVICE SignedTile(const SignedSums& p, int64_t tile) : n_(p.n), m_(p.m), d_(p.d) {
+        const int64_t across = (d_ + Shape::cols - 1) / Shape::cols;
+        i0_ = tile / across * Shape::rows;
         k0_ = tile % across * Shape::cols;
-        x_ = static_cast<const T*>(p.x) + model * n_ * d_;
-        y_ = static_cast<const T*>(p.y) + model * m_ * d_;
-        w_ = static_cast<const T*>(p.w) + model * m_ * n_;
-        totals_ = static_cast<const T*>(p.totals) + model * n_;
-        out_ = static_cast<T*>(p.out) + model * n_ * d_;
+        x_ = static_cast<const T*>(p.x);
+        y_ = static_cast<const T*>(p.y);
+        w_ = static_cast<const T*>(p.w);
+        totals_ = static_cast<const T*>(p.totals);
+        out_ = static_cast<T*>(p.out);
     }
 
     DDS_DEVICE void compute(T* shared) {
@@ -125,16 +124,16 @@ private:
 
 // How many blocks have something to do.
 template <class Shape>
-DDS_ANYWHERE inline int64_t sign_tiles(const SignSums& p) {
-    return p.count * ((p.n + Shape::rows - 1) / Shape::rows) * ((p.d + Shape::cols - 1) / Shape::cols);
+DDS_ANYWHERE inline int64_t signed_tiles(const SignedSums& p) {
+    return ((p.n + Shape::rows - 1) / Shape::rows) * ((p.d + Shape::cols - 1) / Shape::cols);
 }
 
 template <class Shape>
 DDS_KERNEL(Shape::threads, Shape::per_sm)
-sign_sums(const DDS_PARAMETER SignSums p) {
-    const int64_t tiles = sign_tiles<Shape>(p);
+signed_sums(const DDS_PARAMETER SignedSums p) {
+    const int64_t tiles = signed_tiles<Shape>(p);
     for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x)
-        SignTile<Shape>(p, tile).compute(reinterpret_cast<typename Shape::T*>(shared_memory()));
+        SignedTile<Shape>(p, tile).compute(reinterpret_cast<typename Shape::T*>(shared_memory()));
 }
 
 }  // namespace dds::cuda

@@ -7,16 +7,16 @@
 
 namespace dds::cuda {
 
-// For `count` models: out (n, d) = sum_j w[j, i] sign(x[i, k] - y[j, k]), sign(0) = 0, of x (n, d), y (m, d) and w (m, n).
-// All are contiguous, one model after the other, float32 or float64.
-struct SignSums {
+// out (n, d) = sum_j w[j, i] sign(x[i, k] - y[j, k]), sign(0) = 0, of x (n, d), y (m, d) and w (m, n). All are contiguous,
+// float32 or float64.
+struct SignedSums {
     const void *x, *y, *w;
     const void* totals;  // (n), the sums of w over j
     void* out;
-    int64_t count, n, m, d;
+    int64_t n, m, d;
 };
 
 // Puts it on a stream (a cudaStream_t) of the current device.
-void run_sign_sums(const SignSums& sums, Dtype dtype, void* stream);
+void run_signed_sums(const SignedSums& sums, Dtype dtype, void* stream);
 
 }  // namespace dds::cuda
