@@ -23,8 +23,9 @@ def test_suite_passes_with_the_patch(package: str, tmp_path: Path) -> None:
     module, chosen = SUITES[package]
     pytest.importorskip(module, reason=f"this {package} was installed without its tests")
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    plugins = ("-p", "patched", "-p", "no:cacheprovider")
     run = subprocess.run(
-        [sys.executable, *"-m pytest -q -p patched -p no:cacheprovider --pyargs".split(), module, "-k", chosen],
+        [sys.executable, "-m", "pytest", "-q", *plugins, "--pyargs", module, "-k", chosen],
         env=os.environ | {"DDS_PATCH": package, "PYTHONPATH": os.pathsep.join(paths)},
         cwd=tmp_path,
         capture_output=True,
