@@ -19,7 +19,8 @@ def minibatch_cka(X: Iterable[Array], Y: Iterable[Array]) -> float:
     Parameters
     ----------
     X, Y : the batches of either model, of the same images in the same order: each (n, d) or (n, C, *spatial), n >= 4.
-        Any iterables, such as a generator over a data loader; one batch of each is held at a time.
+        Any iterables, such as a generator over a data loader; one batch of each is held at a time. The two may be of
+        different kinds and on different devices.
 
     Returns
     -------
@@ -49,6 +50,7 @@ def minibatch_cka(X: Iterable[Array], Y: Iterable[Array]) -> float:
             a, b = (_wide(rdm(z, "linear", center="unbiased")) for z in (x, y))
         except (TypeError, ValueError) as error:
             raise type(error)(f"batch {k}: {error}") from error
+        b = b.to(a.device)
         n = len(a)
         if len(b) != n:
             raise ValueError(f"batch {k} has {n} images in X and {len(b)} in Y")
@@ -64,6 +66,6 @@ def minibatch_cka(X: Iterable[Array], Y: Iterable[Array]) -> float:
     return xy / math.sqrt(xx * yy)
 
 
-def _wide(K: Array) -> Array:
-    """A matrix whose sums are formed in float64."""
-    return K.double() if isinstance(K, torch.Tensor) else np.asarray(K, np.float64)
+def _wide(K: Array) -> torch.Tensor:
+    """A matrix whose sums are formed in float64, where it lies."""
+    return K.double() if isinstance(K, torch.Tensor) else torch.from_numpy(np.array(K, np.float64))

@@ -50,6 +50,16 @@ def test_data_loaders_kinds_and_shapes() -> None:
     assert dds_ext.minibatch_cka(X, X) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
+def test_kinds_may_differ() -> None:
+    X, Y = batches([8, 9])
+    wanted = dds_ext.minibatch_cka(X, Y)
+    P, Q = ([torch.from_numpy(z) for z in side] for side in (X, Y))
+    for a, b in ((X, Q), (P, Y), (P, Q)):
+        # the same sums of up to 9^2 terms in float64
+        assert dds_ext.minibatch_cka(a, b) == pytest.approx(wanted, abs=1e-12)
+
+
 def test_errors() -> None:
     X, Y = batches([8, 8])
     with pytest.raises(ValueError, match="no batches"):
