@@ -225,6 +225,23 @@ def test_comparison_and_centring_stay_on_the_device(g: str) -> None:
         dds_ext.compare(stack.cuda(), stack, g)
 
 
+@pytest.mark.parametrize("normalize", ["none", "zscore", "layer"])
+@pytest.mark.parametrize("f", METRICS)
+def test_gradients_are_those_of_the_cpu(f: str, normalize: str) -> None:
+    X, Y = (torch.from_numpy(to64(features(n, 150, seed=n))) for n in (70, 40))
+    weights = torch.from_numpy(np.random.default_rng(0).standard_normal((70, 70)))
+    found = []
+    for device in ("cpu", "cuda"):
+        x, y = (z.to(device).requires_grad_() for z in (X, Y))
+        loss = (dds_ext.rdm(x, f, normalize=normalize, center="unbiased") * weights.to(device)).sum()
+        loss = loss + (dds_ext.rdm(x, f, Y=y, normalize=normalize) * weights[:, :40].to(device)).sum()
+        loss.backward()
+        found.append([z.grad.cpu() for z in (x, y)])
+    for of_cpu, of_cuda in zip(*found, strict=True):
+        # float64 throughout; sums of some hundred terms, in other orders
+        torch.testing.assert_close(of_cuda, of_cpu, rtol=1e-9, atol=1e-11 * float(of_cpu.abs().max()))
+
+
 def test_grid_is_that_of_the_cpu() -> None:
     models = [features(30, 24, seed=i) for i in range(3)]
     expected = dds_ext.grid(models, center=["double", "unbiased"], g=["cosine", "spearman"], channels=4)
