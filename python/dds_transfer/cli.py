@@ -9,6 +9,7 @@ import click
 import dds_ext
 from dds_transfer.commands.affinity import affinity
 from dds_transfer.commands.attribute import attribute
+from dds_transfer.commands.demo import demo
 from dds_transfer.commands.evaluate import evaluate_command
 from dds_transfer.commands.extract import extract
 from dds_transfer.commands.grid import grid
@@ -63,6 +64,7 @@ def main() -> None:
 
 
 for command in (
+    demo,
     extract,
     rank,
     stability,

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 
 from dds_transfer.minitaskonomy.comparison import Record
-from dds_transfer.plots import Axes, Figure, draw_table
+from dds_transfer.plots import draw_table
 from dds_transfer.tables import Table
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("drawing needs matplotlib: pip install 'dds_ext[plot]'", name=error.name) from error
 
 Summary = Mapping[str, Sequence[Record]]
 FIGURE = "spearman_off_diagonal"
