@@ -12,17 +12,10 @@ import torch
 from click.testing import CliRunner
 from dds_transfer import attribution_affinity
 from dds_transfer.minitaskonomy.compare import main
-from dds_transfer.minitaskonomy.comparison import (
-    PARTS,
-    Experiment,
-    Record,
-    compare,
-    label_features,
-    load_experiment,
-    photographs,
-    read_method,
-)
+from dds_transfer.minitaskonomy.comparison import PARTS, Record, compare
+from dds_transfer.minitaskonomy.experiment import Experiment, load_experiment
 from dds_transfer.minitaskonomy.labels import TASKS
+from dds_transfer.minitaskonomy.methods import label_features, photographs, read_method
 from dds_transfer.minitaskonomy.run import RANDOM, SOURCES, ranking_features
 from dds_transfer.minitaskonomy.summary import collect, summarise
 from dds_transfer.minitaskonomy.training import load_encoder

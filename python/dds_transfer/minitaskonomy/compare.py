@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import torch
 
-from dds_transfer.minitaskonomy.comparison import compare, load_experiment
+from dds_transfer.minitaskonomy.comparison import compare
+from dds_transfer.minitaskonomy.experiment import load_experiment
+from dds_transfer.minitaskonomy.shipped import one_thread
 from dds_transfer.minitaskonomy.summary import collect
 
 
@@ -24,11 +25,11 @@ def main(folders: tuple[Path, ...], output: Path | None) -> None:
 
     Each part is kept in the experiment's folder as it ends; run again after an interruption, it goes on there.
     """
-    torch.set_num_threads(1)  # so small networks gain nothing from a second, and times are those of one core
     try:
         experiments = [load_experiment(folder) for folder in folders]
-        for experiment in experiments:
-            compare(experiment)
+        with one_thread():  # so that times are those of one core
+            for experiment in experiments:
+                compare(experiment)
         if output is not None:
             collect(experiments, output)
     except (ValueError, ModuleNotFoundError) as error:

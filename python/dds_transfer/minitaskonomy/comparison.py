@@ -10,29 +10,31 @@ truth comes from; how a ranking fares that must place it too stands beside, unde
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 import dds_ext
-from dds_transfer.attribution import METHODS, attribution_affinity
 from dds_transfer.evaluation import evaluate
 from dds_transfer.extraction import extract_features
 from dds_transfer.grid import FIGURES, agreement, compute_grid
-from dds_transfer.layers import TASK_TYPES, rank_layers
-from dds_transfer.minitaskonomy.dataset import Dataset, load_split
+from dds_transfer.layers import TASK_TYPES, LayerRanking, rank_layers
+from dds_transfer.minitaskonomy.experiment import SEED, TRUTHS, Experiment
 from dds_transfer.minitaskonomy.labels import TASKS
-from dds_transfer.minitaskonomy.networks import SIZE
-from dds_transfer.minitaskonomy.run import BRANCHED, SOURCES, Settings, encoded, ranking_features
+from dds_transfer.minitaskonomy.methods import (
+    Features,
+    all_methods,
+    label_features,
+    on_draws,
+    photographs,
+    similarities,
+    trained_only,
+)
+from dds_transfer.minitaskonomy.run import BRANCHED, encoded, ranking_features
 from dds_transfer.minitaskonomy.training import load_encoder
 from dds_transfer.output import write_json, write_records
 from dds_transfer.resampling import draw_rows
@@ -41,63 +43,11 @@ from dds_transfer.taxonomy import compare_similarities
 from dds_transfer.terminal import working
 
 Record: TypeAlias = dict[str, Any]
-Features: TypeAlias = Mapping[str, NDArray[Any]]
 
-TRUTHS = ("winrate", "affinity")
-DRAWS = 100
 GRID_DRAWS = 20  # the whole grid costs 50 times one measure
-IMAGES = 200  # in a draw, as in the DDS paper
-SEED = 1993  # of the draws: the DDS authors'
-BLOCK = 8  # images whose attribution maps are compared at once
 # Of the encoders, where their convolutions' outputs are, rectified but for the last one's.
 DEPTHS = {f"convolution {i + 1}": name for i, name in enumerate(("1", "3", "5", "7", "8"))}
 LABELS = "labels"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A finished experiment.
-
-    Attributes:
-        folder: where :func:`.run.run` kept it.
-        seed: its seed.
-        settings: its sizes.
-        truths: the measured transfers, (21, 20) with the control, by ``TRUTHS``.
-        draws: how often images are drawn.
-    """
-
-    folder: Path
-    seed: int
-    settings: Settings
-    truths: dict[str, Table]
-    draws: int = DRAWS
-
-    @property
-    def trained(self) -> dict[str, Table]:
-        """The measured transfers from the trained networks alone, (20, 20)."""
-        return {name: table.part(list(TASKS), list(TASKS)) for name, table in self.truths.items()}
-
-    @property
-    def drawn(self) -> int:
-        """The number of images in a draw."""
-        return min(IMAGES, self.settings.ranking // 2)
-
-    def images(self, style: str = "day") -> Dataset:
-        """What rankings are computed from."""
-        return load_split(self.folder, "ranking", self.settings.ranking, style)
-
-
-def load_experiment(folder: Path, draws: int = DRAWS) -> Experiment:
-    """The experiment in a folder; ValueError where it is not finished."""
-    try:
-        about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        truths = {name: read_table(folder / f"{name}.csv") for name in TRUTHS}
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{folder} holds no finished experiment, {Path(error.filename).name} is missing; "
-            f"python -m dds_transfer.minitaskonomy -o {folder} starts or goes on with it"
-        ) from error
-    return Experiment(folder, about.pop("seed"), Settings(**about), truths, draws)
 
 
 def compare(experiment: Experiment) -> dict[str, list[Record]]:
@@ -117,118 +67,10 @@ def _kept(experiment: Experiment, name: str, make: Callable[[Experiment], list[R
     return found
 
 
-# The methods.
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a method says, and what it costs.
-
-    Attributes:
-        table: (21, 20), its similarity of every source to every target.
-        draws: (20, 20) each, the same of the trained networks from draws of images.
-        seconds, cpu_seconds: from images to the table, on the wall clock and summed over the cores.
-    """
-
-    table: Table
-    draws: list[NDArray[np.float64]]
-    seconds: float
-    cpu_seconds: float
-
-
-def measured(experiment: Experiment, measure: str) -> Method:
-    """One of ``dds_ext.MEASURES``, on the encoders' features."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    features = ranking_features(experiment.folder, experiment.settings)
-    table = similarities(features, measure)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    rows = draw_rows(experiment.settings.ranking, experiment.drawn, experiment.draws, SEED)
-    return Method(table, _on_draws(features, measure, rows), wall, cpu)
-
-
-def attributed(experiment: Experiment, method: str) -> Method:
-    """One of the attribution methods, on the same outputs of the same encoders.
-
-    The affinity is a mean over images; it is computed for blocks of 8 images, and a draw is one of blocks. Images are
-    in no order, so the mean of a draw is distributed as that of as many single images, but for the share of all images
-    that it takes.
-    """
-    encoders = {source: load_encoder(experiment.folder, "encoder", source) for source in SOURCES}
-    images = experiment.images().input("image")
-    wall, cpu = time.perf_counter(), time.process_time()
-    blocks = [
-        attribution_affinity(encoders, images[i : i + BLOCK], method, batch_size=BLOCK).table
-        for i in range(0, len(images), BLOCK)
-    ]
-    values = np.stack([block.values for block in blocks])
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    sizes = np.array([len(images[i : i + BLOCK]) for i in range(0, len(images), BLOCK)], np.float64)
-    whole = Table(list(SOURCES), list(SOURCES), np.average(values, axis=0, weights=sizes))
-    count = max(1, experiment.drawn // BLOCK)
-    drawn = draw_rows(len(blocks), count, experiment.draws, SEED) if count < len(blocks) else []
-    n = len(TASKS)
-    return Method(
-        whole.part(list(SOURCES), list(TASKS)), [values[rows].mean(axis=0)[:n, :n] for rows in drawn], wall, cpu
-    )
-
-
-def similarities(features: Features, measure: str) -> Table:
-    """The similarity of every source to every task by one of ``dds_ext.MEASURES``."""
-    targets = {name: features[name] for name in TASKS}
-    return Table(list(features), list(TASKS), dds_ext.affinity(features, targets, **dds_ext.MEASURES[measure]))
-
-
-def _on_draws(features: Features, measure: str, draws: Iterable[NDArray[np.intp]]) -> list[NDArray[np.float64]]:
-    """(20, 20) similarities of the trained networks on each draw of images."""
-    return [
-        dds_ext.affinity({name: features[name][rows] for name in TASKS}, **dds_ext.MEASURES[measure]) for rows in draws
-    ]
-
-
-def _methods(experiment: Experiment) -> dict[str, Method]:
-    """Every method by name, those that cost time kept.
-
-    Beside the methods proper there are ``random``, a random ranking, and ``identity``, which knows nothing but that a
-    network suits its own task best.
-    """
-    known: dict[str, Callable[[Experiment, str], Method]] = {
-        **dict.fromkeys(dds_ext.MEASURES, measured),
-        **dict.fromkeys(METHODS, attributed),
-    }
-    methods = {}
-    for name, make in known.items():
-        path = experiment.folder / "comparison" / "similarities" / f"{name}.json"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            method = make(experiment, name)
-            write_json(
-                path, {**vars(method), "table": method.table.to_dict(), "draws": [d.tolist() for d in method.draws]}
-            )
-        methods[name] = read_method(path)
-    shape = (len(TASKS), len(TASKS))
-    tied = Table(list(SOURCES), list(TASKS), np.zeros((len(SOURCES), len(TASKS))))  # ties count as broken at random
-    random = np.random.default_rng(experiment.seed)
-    methods["random"] = Method(tied, [random.random(shape) for _ in range(experiment.draws)], 0.0, 0.0)
-    own = Table(list(SOURCES), list(TASKS), np.eye(len(SOURCES), len(TASKS)))
-    methods["identity"] = Method(own, [], 0.0, 0.0)
-    return methods
-
-
-def read_method(path: Path) -> Method:
-    """A method as it is kept."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    table = found.pop("table")
-    return Method(
-        Table(table["sources"], table["targets"], np.array(table["values"])),
-        [np.array(drawn) for drawn in found.pop("draws")],
-        **found,
-    )
-
-
 def _agreement(experiment: Experiment) -> list[Record]:
     """Each method and truth: mean correlations, intervals over draws of images, regret, time."""
     records = []
-    for name, method in _methods(experiment).items():
+    for name, method in all_methods(experiment).items():
         for truth in TRUTHS:
             trained = experiment.trained[truth]
             mean = evaluate(method.table.part(list(TASKS), list(TASKS)), trained).mean
@@ -266,7 +108,7 @@ def _targets(experiment: Experiment) -> list[Record]:
             "spearman_off_diagonal": found.spearman_off_diagonal,
             "relative_regret": found.relative_regret,
         }
-        for name, method in _methods(experiment).items()
+        for name, method in all_methods(experiment).items()
         for truth, table in experiment.trained.items()
         for target, found in evaluate(method.table.part(list(TASKS), list(TASKS)), table).targets.items()
     ]
@@ -276,7 +118,7 @@ def _at_k(experiment: Experiment) -> list[Record]:
     """Each method, truth and K: what the first K sources are worth."""
     return [
         {"method": name, "truth": truth, **asdict(entry)}
-        for name, method in _methods(experiment).items()
+        for name, method in all_methods(experiment).items()
         for truth, table in experiment.trained.items()
         for entry in evaluate(method.table.part(list(TASKS), list(TASKS)), table).mean.at_k
     ]
@@ -285,7 +127,7 @@ def _at_k(experiment: Experiment) -> list[Record]:
 def _control(experiment: Experiment) -> list[Record]:
     """Where the untrained control stands, of 21 sources, by the truth and by each method; the mean over targets."""
     tables = experiment.truths | {
-        name: method.table for name, method in _methods(experiment).items() if name not in ("random", "identity")
+        name: method.table for name, method in all_methods(experiment).items() if name not in ("random", "identity")
     }
     return [
         {"table": name, "place": float((table.values > table.values[-1]).sum(axis=0).mean() + 1)}
@@ -293,12 +135,9 @@ def _control(experiment: Experiment) -> list[Record]:
     ]
 
 
-# From what they are computed.
-
-
 def _grid(experiment: Experiment) -> list[Record]:
     """Each normalisation, f and truth: mean correlations over draws of images, as in the DDS paper's Table 2."""
-    features = _trained(ranking_features(experiment.folder, experiment.settings))
+    features = trained_only(ranking_features(experiment.folder, experiment.settings))
     rows = draw_rows(len(features[BRANCHED]), experiment.drawn, min(experiment.draws, GRID_DRAWS), SEED)
     truths = experiment.trained
 
@@ -318,7 +157,7 @@ def _images(experiment: Experiment) -> list[Record]:
     records = []
     for measure in dds_ext.MEASURES:
         for size in sizes:
-            drawn = _on_draws(features, measure, draw_rows(n, size, experiment.draws, SEED))
+            drawn = on_draws(features, measure, draw_rows(n, size, experiment.draws, SEED))
             for name, truth in experiment.trained.items():
                 each = [agreement(values, truth, [])["spearman_off_diagonal"] for values in drawn]
                 found = [value for value in each if value is not None]
@@ -353,9 +192,9 @@ def _robustness(experiment: Experiment) -> list[Record]:
     }
     records = []
     for variant, make in variants.items():
-        features = _trained(make())
+        features = trained_only(make())
         for measure in dds_ext.MEASURES:
-            main, table = similarities(_trained(usual), measure), similarities(features, measure)
+            main, table = similarities(trained_only(usual), measure), similarities(features, measure)
             records.append(
                 {
                     "measure": measure,
@@ -438,41 +277,10 @@ def _branching_agreement(experiment: Experiment) -> list[Record]:
     return records
 
 
-def _block_rankings(experiment: Experiment) -> dict[str, Any]:
+def _block_rankings(experiment: Experiment) -> dict[str, LayerRanking]:
     blocks = extract_features(load_encoder(experiment.folder, "resnet", BRANCHED), experiment.images().input("image"))
-    tasks = _trained(ranking_features(experiment.folder, experiment.settings))
+    tasks = trained_only(ranking_features(experiment.folder, experiment.settings))
     return {measure: rank_layers(blocks, tasks, measure, name="ResNet") for measure in dds_ext.MEASURES}
-
-
-def label_features(data: Dataset, task: str) -> NDArray[np.float32]:
-    """(n, ...) the labels of a task as features; classes as one number each that is 0 or 1."""
-    label = data.label(task)
-    if TASKS[task].loss == "cross_entropy":
-        label = F.one_hot(label, TASKS[task].channels)
-    values: NDArray[np.float32] = label.float().numpy()
-    return values
-
-
-def photographs(n: int) -> Tensor:
-    """(n, 3, 64, 64) in [0, 1]: parts of scikit-learn's two photographs, 128 pixels wide, at half their resolution."""
-    try:
-        from sklearn.datasets import load_sample_images
-    except ModuleNotFoundError as error:
-        message = "the photographs are scikit-learn's: pip install 'dds_ext[examples]'"
-        raise ModuleNotFoundError(message, name=error.name) from error
-
-    pictures = [torch.from_numpy(picture / 255.0).float() for picture in load_sample_images().images]
-    random, side = np.random.default_rng(SEED), 2 * SIZE
-    parts = []
-    for i in range(n):
-        picture = pictures[i % len(pictures)]
-        top, left = (int(random.integers(length - side + 1)) for length in picture.shape[:2])
-        parts.append(picture[top : top + side, left : left + side])
-    return F.avg_pool2d(torch.stack(parts).permute(0, 3, 1, 2), 2)
-
-
-def _trained(features: Features) -> dict[str, NDArray[Any]]:
-    return {task: features[task] for task in TASKS}
 
 
 def _off_diagonal(table: Table, experiment: Experiment) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import dds_transfer
-from dds_transfer.minitaskonomy.comparison import TRUTHS, load_experiment
+from dds_transfer.minitaskonomy.experiment import TRUTHS, load_experiment
 from dds_transfer.minitaskonomy.networks import SIZE, make_network
 from dds_transfer.minitaskonomy.render import render
 from dds_transfer.minitaskonomy.run import SOURCES

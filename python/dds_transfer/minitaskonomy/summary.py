@@ -10,7 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dds_transfer.minitaskonomy.comparison import Experiment, Record, compare, read_method
+from dds_transfer.minitaskonomy.comparison import Record, compare
+from dds_transfer.minitaskonomy.experiment import Experiment
+from dds_transfer.minitaskonomy.methods import read_method
 from dds_transfer.output import write_json, write_records
 
 TABLES = ("losses", "winrate", "affinity", "branching_losses", "branching_winrate")
