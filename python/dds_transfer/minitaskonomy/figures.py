@@ -62,6 +62,7 @@ def _at_k(records: Sequence[Record]) -> Figure:
     chosen = [record for record in records if record["truth"] == "winrate" and record["method"] != "identity"]
     for axes, name in zip(figure.subplots(1, 2), ("precision", "recall"), strict=True):
         axes.set(xlabel="K", ylabel=f"{name} of the first K sources")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _lines(axes, chosen, "method", "k", name)
     axes.legend(frameon=False, fontsize="small")
     return figure
