@@ -144,9 +144,11 @@ def test_training_lowers_the_loss_and_goes_by_its_seed(data: Dataset, tmp_path: 
     assert len({path.read_bytes() for path in stages}) == len(STAGES)
 
     image, depth = data.input("image"), data.label("rgb2depth")
+    torch.manual_seed(0)
     network = make_network("small", "rgb2depth")
     before = losses("rgb2depth", network.eval()(image), depth).mean()
-    fit(network, "rgb2depth", image, depth, 40, 0)
+    # After 40 steps 4 of 8 seeds' networks were still above the bound below; after 80 none was above two thirds of it.
+    fit(network, "rgb2depth", image, depth, 80, 0)
     after = losses("rgb2depth", network(image), depth).mean()
     # A constant would be off by the mean deviation from the median; what is learned must beat it.
     constant = (depth - depth.median()).abs().mean()
