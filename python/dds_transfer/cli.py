@@ -15,6 +15,7 @@ import click
 # In the order in which they are used. Their modules import torch, which takes seconds: each waits until it is called.
 # Each command writes its files before it prints, so that closing the pipe early (``| head``) loses none of them.
 COMMANDS = {
+    "demo": "All of it on 21 networks that come along, in seconds.",
     "extract": "Features of a network's layers on a folder of images.",
     "rank": "Rank source models for a target model.",
     "stability": "How many images a ranking needs.",

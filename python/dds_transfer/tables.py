@@ -42,6 +42,8 @@ TRUTHS = {
     "taskonomy-winrate": "taskonomy/winrate_pixels_16k.csv",
     "pascal-voc": "dds/pascal_voc_miou.csv",
     "branching": "dds/branching.csv",
+    "minitaskonomy-winrate": "minitaskonomy/winrate.csv",
+    "minitaskonomy-affinity": "minitaskonomy/affinity.csv",
 }
 
 
@@ -103,7 +105,9 @@ def load_truth(name: str) -> Table:
 
     The Taskonomy tables are cut to the 17 tasks of the DDS paper, as rows and as columns. ``pascal-voc`` has one
     column, the mIoU after transfer from each of 17 sources. ``branching`` has a 1 where the DDS paper's Table 5 finds
-    the best of four blocks for a task and 0 elsewhere. ``data/README.md`` says where each comes from.
+    the best of four blocks for a task and 0 elsewhere. ``minitaskonomy-winrate`` and
+    ``minitaskonomy-affinity`` are this package's own experiment, 21 sources and 20 targets. ``data/README.md`` says
+    where each comes from.
     """
     if name in TRUTHS:
         table = read_bundled(TRUTHS[name])

@@ -1,4 +1,4 @@
-"""Shared by the tests of dds_transfer: small features on disk and a way to run the command line."""
+"""Shared by the tests of dds_transfer: small features on disk, a way to run the command line, a tiny experiment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from dds_transfer.cli import main
+from dds_transfer.minitaskonomy.run import run
+from made_experiment import TINY
 from made_features import Features, related_features
 from torch import Tensor
 
@@ -58,3 +60,11 @@ def dds() -> Callable[..., Result]:
         return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="dds")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mini-Taskonomy in miniature of the miniature: ten seconds, which two files of tests share."""
+    folder = tmp_path_factory.mktemp("experiment")
+    run(folder, 0, TINY)
+    return folder

@@ -18,7 +18,7 @@ from dds_transfer.minitaskonomy.dataset import PART, Dataset, data_path, load_sp
 from dds_transfer.minitaskonomy.labels import TASKS, labels
 from dds_transfer.minitaskonomy.networks import GRID, RESNET, SIZE, ResNet, make_network, on_grid
 from dds_transfer.minitaskonomy.render import render
-from dds_transfer.minitaskonomy.run import RANDOM, SOURCES, Settings, measured_losses, ranking_features, run
+from dds_transfer.minitaskonomy.run import RANDOM, SOURCES, measured_losses, ranking_features, run
 from dds_transfer.minitaskonomy.scenes import random_scene, scene_seed, stack
 from dds_transfer.minitaskonomy.training import (
     STAGES,
@@ -31,11 +31,11 @@ from dds_transfer.minitaskonomy.training import (
 )
 from dds_transfer.minitaskonomy.transfer import transfer_losses
 from dds_transfer.tables import read_table
+from made_experiment import TINY
 from PIL import Image
 from scipy.special import log_softmax
 from torch import nn
 
-TINY = Settings(train=8, transfer=8, test=6, ranking=4, steps=1, readout_steps=1)
 IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 
@@ -53,14 +53,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     path = tmp_path_factory.mktemp("data") / "images.safetensors"
     render_part(path, 0, "train", 0, 48)
     return Dataset([path])
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole experiment in miniature of the miniature."""
-    folder = tmp_path_factory.mktemp("run")
-    run(folder, 0, TINY)
-    return folder
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -152,9 +144,11 @@ def test_training_lowers_the_loss_and_goes_by_its_seed(data: Dataset, tmp_path: 
     assert len({path.read_bytes() for path in stages}) == len(STAGES)
 
     image, depth = data.input("image"), data.label("rgb2depth")
+    torch.manual_seed(0)
     network = make_network("small", "rgb2depth")
     before = losses("rgb2depth", network.eval()(image), depth).mean()
-    fit(network, "rgb2depth", image, depth, 40, 0)
+    # After 40 steps 4 of 8 seeds' networks were still above the bound below; after 80 none was above two thirds of it.
+    fit(network, "rgb2depth", image, depth, 80, 0)
     after = losses("rgb2depth", network(image), depth).mean()
     # A constant would be off by the mean deviation from the median; what is learned must beat it.
     constant = (depth - depth.median()).abs().mean()

@@ -28,6 +28,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dds_transfer.blocks import BLOCKS
 from dds_transfer.minitaskonomy.dataset import Dataset, data_path, load_split, parts, render_part
@@ -286,6 +287,10 @@ def ranking_features(
     No network was trained and no loss measured on these images. The untrained control is among the sources at the last
     stage only.
     """
-    images = load_split(folder, "ranking", settings.ranking, style).input("image")
+    return encoded(folder, load_split(folder, "ranking", settings.ranking, style).input("image"), architecture, stage)
+
+
+def encoded(folder: Path, images: Tensor, architecture: str = "encoder", stage: str = "end") -> dict[str, Array]:
+    """The features (n, 8, 16, 16) of every source for any images, by source; see :func:`ranking_features`."""
     sources = SOURCES if stage == "end" else tuple(TASKS)
     return {source: in_batches(load_encoder(folder, architecture, source, stage), images).numpy() for source in sources}

@@ -1,0 +1,217 @@
+"""Puts the tables of docs/mini-taskonomy.md, from the results, into the page: python benchmarks/minitaskonomy.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "minitaskonomy" / "summary.json"
+PAGE = Path(__file__).parent.parent / "docs" / "mini-taskonomy.md"
+BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Record = Mapping[str, Any]
+Results = Mapping[str, Any]
+
+TRUTHS = {"winrate": "win rate", "affinity": "AHP affinity"}
+FIGURE = "spearman_off_diagonal"
+KS = (1, 3, 5, 10)
+
+
+def filled(page: str, results: Results) -> str:
+    """The page with every ``<!-- name -->`` ... ``<!-- end -->`` filled by the function of that name."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]](results) + "\n" + found[3], page)
+
+
+def sizes(results: Results) -> str:
+    """How large the experiment was."""
+    of = results["settings"]
+    seeds = ", ".join(map(str, of["seeds"]))
+    rows = [
+        ["images that networks are trained on", f"{of['train']:,}"],
+        ["training of a network", f"{of['steps']:,} batches of 32"],
+        ["images that readouts are trained on", f"{of['transfer']:,}"],
+        ["training of a readout", f"{of['readout_steps']:,} batches of 32"],
+        ["images that losses are measured on", f"{of['test']:,}"],
+        ["images that rankings are computed from, of each style", f"{of['ranking']:,}"],
+        ["seeds", seeds],
+    ]
+    return _table(["what", "how much"], rows)
+
+
+def verdict(results: Results) -> str:
+    """Who won, and where DDS came, in sentences."""
+    sentences = []
+    for truth, title in TRUTHS.items():
+        found = [r for r in results["agreement"] if r["truth"] == truth and r[FIGURE] is not None]
+        found.sort(key=lambda record: -record[FIGURE])
+        place = [record["method"] for record in found].index("dds") + 1
+        dds = found[place - 1]
+        if place == 1:
+            second = found[1]
+            text = f"DDS comes first of {len(found)} methods, {dds[FIGURE]:.3f}, before {second['method']}"
+            text += f", {second[FIGURE]:.3f}"
+        else:
+            best = found[0]
+            text = f"{best['method']} comes first of {len(found)} methods, {best[FIGURE]:.3f}; DDS comes {_th(place)}"
+            text += f", {dds[FIGURE]:.3f}"
+        cells = [r for r in results["grid"] if r["truth"] == truth]
+        cells.sort(key=lambda record: -record[FIGURE])
+        at = next(i for i, r in enumerate(cells) if (r["normalize"], r["f"]) == ("zscore", "laplacian")) + 1
+        top = cells[0]
+        text += (
+            f". In the grid of {len(cells)} normalisations and f, on draws of 200 images, the best is "
+            f"{top['normalize']} with {top['f']}, {top[FIGURE]:.3f}; DDS's own, z-score with the Laplacian kernel, "
+            f"comes {_th(at)}, {cells[at - 1][FIGURE]:.3f}."
+        )
+        sentences.append(f"- By the **{title}**: {text}")
+    return "\n".join(sentences)
+
+
+def methods(results: Results) -> str:
+    """Each method: its correlations, its regret and its cost."""
+    rows = []
+    for name in _names(results["agreement"], "method"):
+        by_win, by_ahp = (_one(results["agreement"], method=name, truth=truth) for truth in TRUTHS)
+        low, high = by_win[f"{FIGURE}_low"], by_win[f"{FIGURE}_high"]
+        rows.append(
+            [
+                name,
+                _spread(by_win, FIGURE),
+                "" if low is None else f"{low:.3f} to {high:.3f}",
+                _spread(by_ahp, FIGURE),
+                _spread(by_win, "spearman"),
+                _spread(by_win, "spearman_with_control"),
+                _spread(by_win, "relative_regret"),
+                f"{by_win['cpu_seconds']:.1f}" if by_win["cpu_seconds"] else "",
+            ]
+        )
+    heads = ["method", "win rate", "draws of images", "AHP affinity", "diagonal kept", "with control", "regret"]
+    return _table([*heads, "seconds"], rows)
+
+
+def at_k(results: Results) -> str:
+    """Precision of the first K, and how often the best source is among them, by the win rate."""
+    rows = []
+    for name in _names(results["at_k"], "method"):
+        found = [_one(results["at_k"], method=name, truth="winrate", k=k) for k in KS]
+        rows.append([name, *(f"{r['precision']:.2f}" for r in found), *(f"{r['best_found']:.2f}" for r in found)])
+    return _table(["method", *(f"precision, K = {k}" for k in KS), *(f"best found, K = {k}" for k in KS)], rows)
+
+
+def control(results: Results) -> str:
+    """The control's mean place."""
+    rows = [[TRUTHS.get(record["table"], record["table"]), f"{record['place']:.1f}"] for record in results["control"]]
+    return _table(["by", "place of the untrained control among 21"], rows)
+
+
+def grid(results: Results) -> str:
+    """Each normalisation and f, by the win rate."""
+    records = [record for record in results["grid"] if record["truth"] == "winrate"]
+    fs = _names(records, "f")
+    rows = [
+        [normalize, *(f"{_one(records, normalize=normalize, f=f)[FIGURE]:.3f}" for f in fs)]
+        for normalize in _names(records, "normalize")
+    ]
+    return _table(["normalisation", *fs], rows)
+
+
+def images(results: Results) -> str:
+    """Each measure by the number of images, by the win rate."""
+    records = [record for record in results["images"] if record["truth"] == "winrate"]
+    counts = _names(records, "images")
+    rows = []
+    for measure in _names(records, "measure"):
+        found = [_one(records, measure=measure, images=count) for count in counts]
+        rows.append([measure, *(f"{r[FIGURE]:.3f} ± {r[f'{FIGURE}_sd']:.3f}" for r in found)])
+    return _table(["measure", *map(str, counts)], rows)
+
+
+def robustness(results: Results) -> str:
+    """Each variant: correlation with the win rate, and with the measure's usual similarities."""
+    records = results["robustness"]
+    measures = _names(records, "measure")
+    rows = []
+    for variant in _names(records, "variant"):
+        found = [_one(records, variant=variant, measure=measure) for measure in measures]
+        rows.append([variant, *(f"{r['spearman_winrate']:.3f} ({r['same_similarities']:.2f})" for r in found)])
+    return _table(["features", *measures], rows)
+
+
+def depth(results: Results) -> str:
+    """Each depth, by DDS and RSA."""
+    rows = [
+        [
+            record["depth"],
+            record["measure"],
+            *(f"{record[name]:.3f}" for name in ("within", "between")),
+            *(_spread(record, name) for name in ("spearman_winrate", "spearman_affinity", "as_labels")),
+        ]
+        for measure in _names(results["depth"], "measure")
+        for record in results["depth"]
+        if record["measure"] == measure
+    ]
+    return _table(["depth", "measure", "one type", "two types", "win rate", "AHP affinity", "labels"], rows)
+
+
+def branching(results: Results) -> str:
+    """Each type of task: the block that served it best, and what the measures recommend."""
+    records = results["branching"]
+    measures, blocks = _names(records, "measure"), _names(records, "block")
+    rows = []
+    for kind in _names(records, "type"):
+        of = [record for record in records if record["type"] == kind]
+        first = [_one(of, measure=measures[0], block=block) for block in blocks]
+        chosen = [_shares([_one(of, measure=m, block=block) for block in blocks], "recommended") for m in measures]
+        rows.append([kind, *(f"{record['winrate']:.3f}" for record in first), _shares(first, "best"), *chosen])
+    agreed = [_one(results["branching_agreement"], measure=measure) for measure in measures]
+    empty = [""] * len(blocks)
+    rows.append(["Spearman, mean over tasks", *empty, "", *(_spread(record, "spearman") for record in agreed)])
+    rows.append(["regret, mean over tasks", *empty, "", *(_spread(record, "relative_regret") for record in agreed)])
+    return _table(["tasks", *(f"win rate of {block}" for block in blocks), "best", *measures], rows)
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    function.__name__: function
+    for function in (sizes, verdict, methods, at_k, control, grid, images, robustness, depth, branching)
+}
+
+
+def _one(records: Sequence[Record], **keys: Any) -> Record:
+    (found,) = (record for record in records if all(record[name] == value for name, value in keys.items()))
+    return found
+
+
+def _names(records: Sequence[Record], key: str) -> list[Any]:
+    return list(dict.fromkeys(record[key] for record in records))
+
+
+def _spread(record: Record, name: str) -> str:
+    """A figure, and its range over the seeds where there are several."""
+    if record[name] is None:
+        return ""
+    low, high = record[f"{name}_min"], record[f"{name}_max"]
+    return f"{record[name]:.3f}" + (f" ({low:.2f} to {high:.2f})" if high > low else "")
+
+
+def _shares(records: Sequence[Record], name: str) -> str:
+    """The blocks of which something is so, of several with the share of the seeds."""
+    found = [record for record in records if record[name] > 0]
+    return ", ".join(r["block"] + (f" ({r[name]:.0%})" if len(found) > 1 else "") for r in found)
+
+
+def _th(place: int) -> str:
+    ending = "th" if place // 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    page = filled(PAGE.read_text(encoding="utf-8"), json.loads(RESULTS.read_text(encoding="utf-8")))
+    PAGE.write_text(page, encoding="utf-8")
