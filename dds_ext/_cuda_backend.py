@@ -141,7 +141,8 @@ def _with_gamma(kernels: ModuleType, r: Request, device: torch.device) -> Reques
         own.raise_for(statuses[0])
         if not in_float64[0]:
             break
-    return replace(r, options=replace(r.options, gamma=statuses[0].gammas[0]))
+    r.gamma = statuses[0].gammas[0]
+    return replace(r, options=replace(r.options, gamma=r.gamma))
 
 
 def _overflow(request: Request, out: torch.Tensor) -> ValueError:
