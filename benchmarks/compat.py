@@ -7,7 +7,6 @@ largest difference from the original's own answer.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import io
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,17 +17,13 @@ import click
 import numpy as np
 import numpy.typing as npt
 import rsatoolbox
-import torch
 from cases import OURS, Case, features
-from machine import describe
 from measure import Contender
 from rsatoolbox import inference
 from rsatoolbox.model import ModelFixed
-from run import FULL, QUICK, load, report, run
+from run import run_some
 from scipy.spatial import distance
 from sklearn.metrics import pairwise
-from store import save
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dds_ext import compat
 
@@ -148,17 +143,7 @@ CASES = {case.name: case for case in _cases()}
 @click.option("--quick", is_flag=True, help="Few repeats: to try it.")
 def main(only: tuple[str, ...], output: Path, quick: bool) -> None:
     """Time the drop-ins and their originals side by side, and merge the figures into a JSON file."""
-    unknown = [pattern for pattern in only if not fnmatch.filter(CASES, pattern)]
-    if unknown:
-        raise click.ClickException(f"no case is named {', '.join(unknown)}; choose from {', '.join(CASES)}")
-    with threadpool_limits(torch.get_num_threads()):
-        results = load(output, describe())
-        for case in CASES.values():
-            if not only or any(fnmatch.fnmatch(case.name, pattern) for pattern in only):
-                result = run(case, QUICK if quick else FULL, quick)
-                click.echo(report(case.name, result) + "\n")
-                results["cases"][case.name] = result
-                save(output, results)
+    run_some(CASES, only, output, quick)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,29 @@ def run(case: Case, effort: Effort, quick: bool) -> dict[str, Any]:
     }
 
 
+def run_some(
+    cases: Mapping[str, Case],
+    only: Sequence[str],
+    output: Path,
+    quick: bool,
+    also: Callable[[Case, dict[str, Any]], None] = lambda case, result: None,
+) -> None:
+    """Runs the cases that a pattern of `only` names, or all, and merges the results into `output`; `also` may add to
+    each."""
+    unknown = [pattern for pattern in only if not fnmatch.filter(cases, pattern)]
+    if unknown:
+        raise click.ClickException(f"no case is named {', '.join(unknown)}; choose from {', '.join(cases)}")
+    with threadpool_limits(torch.get_num_threads()):
+        results = load(output, describe())
+        for case in cases.values():
+            if not only or any(fnmatch.fnmatch(case.name, pattern) for pattern in only):
+                result = run(case, QUICK if quick else FULL, quick)
+                also(case, result)
+                click.echo(report(case.name, result) + "\n")
+                results["cases"][case.name] = result
+                save(output, results)
+
+
 def _duration(seconds: float) -> str:
     factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if seconds * f >= 1), (1e6, "us"))
     value = seconds * factor
@@ -69,6 +93,7 @@ def report(name: str, result: dict[str, Any]) -> str:
         line = f"  {key:34} {_duration(c['median_s']):>9}  spread {spread:4.0%}  cores {c['cores_busy']:4.1f}"
         line += f"  {c['median_s'] / ours:8.2f} x" if ours else ""
         line += "" if c["error"] is None else f"  error {c['error']:.1e}"
+        line += f"  peak {c['peak_bytes'] / 2**20:.0f} MiB" if "peak_bytes" in c else ""
         line += f"  roof {c['roof']['fraction']:4.0%} (best {c['roof']['fraction_best']:4.0%})" if "roof" in c else ""
         lines.append(line)
     if (result["cores_taken_by_others"] or 0) > goals.DISTURBED:

@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from dds_ext import _cuda_backend
+from dds_ext import operators as operators
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, isa
 from dds_ext.comparison import COMPARISONS, center, compare
 from dds_ext.measures import MEASURES, affinity, cka, dds, grid, rsa, similarity

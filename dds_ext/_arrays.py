@@ -43,6 +43,24 @@ def _strides(a: Matrices) -> tuple[int, ...]:
     return tuple(s // a.itemsize for s in a.strides)
 
 
+def through_operators(*arrays: Array) -> bool:
+    """Whether a call goes through torch.ops.dds_ext: a tensor requires grad, or a compiler or a transform looks on."""
+    if torch.compiler.is_compiling():
+        return any(isinstance(a, torch.Tensor) for a in arrays)
+    for a in arrays:
+        if isinstance(a, torch.Tensor) and (
+            (a.requires_grad and torch.is_grad_enabled()) or torch._C._functorch.is_functorch_wrapped_tensor(a)
+        ):
+            return True
+    return False
+
+
+def refuse_gradients(x: Array, name: str) -> None:
+    """For the functions that give none."""
+    if isinstance(x, torch.Tensor) and x.requires_grad and torch.is_grad_enabled():
+        raise TypeError(f"{name} requires grad, and this function gives no gradients: pass {name}.detach()")
+
+
 def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     """`x` as a tensor or NumPy array of a dtype that is served, and what turns a result into `x`'s kind."""
 
@@ -55,8 +73,7 @@ def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
     like: Callable[[Any], Any] = same
     a: Matrices
     if isinstance(x, torch.Tensor):
-        if x.requires_grad and torch.is_grad_enabled():
-            raise TypeError(f"{name} requires grad, and gradients are not served: pass {name}.detach()")
+        refuse_gradients(x, name)
         a = x
     elif isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, which is not served: leave out its masked images, or fill() them")
@@ -142,17 +159,23 @@ class Features:
 def features(x: Array, name: str, channels: int | None, channels_last: bool) -> Features:
     """`x` of shape (n, d), (n, C, *spatial) or, with `channels_last`, (n, *spatial, C), as (n, d)."""
     array, like = to_float(x, name)
+    array, inferred = flatten(array, name, channels, channels_last)
+    return Features(name, array, like, inferred)
+
+
+def flatten(array: Any, name: str, channels: int | None, channels_last: bool) -> tuple[Any, int | None]:
+    """Features as (n, d), and C, where the shape says it."""
     if array.ndim < 2:
         raise ValueError(f"{name} has shape {tuple(array.shape)}; features are (n, d) or (n, C, *spatial)")
     inferred = None
     if array.ndim > 2:
-        inferred = int(array.shape[-1 if channels_last else 1])
+        inferred = array.shape[-1 if channels_last else 1]
         if channels is not None and channels != inferred:
             raise ValueError(f"channels={channels}, but {name} of shape {tuple(array.shape)} has {inferred}")
         array = array.reshape(array.shape[0], -1) if array.shape[0] else array.reshape(0, 1)
     if array.shape[1] == 0:
         raise ValueError(f"{name} has 0 features")
-    return Features(name, array, like, inferred)
+    return array, inferred
 
 
 def rows_text(rows: list[int]) -> str:

@@ -25,4 +25,6 @@ def compute(requests: Sequence[Request]) -> list[Matrices]:
         statuses = _cpu.rdm(parameters(requests, outs, groups), torch.get_num_threads(), isa())
         for g, status in zip(groups, statuses, strict=True):
             requests[g[status.product]].raise_for(status)
+            for i, gamma in zip(g, status.gammas, strict=True):
+                requests[i].gamma = gamma
     return [r.result(out) for r, out in zip(requests, outs, strict=True)]

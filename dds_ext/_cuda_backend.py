@@ -60,12 +60,15 @@ def fill(kernels: ModuleType, requests: Sequence[Request], outs: Sequence[Any], 
         if status.code == _cpu.Code.overflow:
             raise _overflow(first, outs[g[0]])
         requests[g[status.product]].raise_for(status)
+        for i, gamma in zip(g, status.gammas, strict=True):
+            requests[i].gamma = gamma
         if not wide:
             continue
         again = [replace(requests[i], wide=True, out=None) for i in g]
         for i, r, result in zip(g, again, [r.target() for r in again], strict=True):
             fill(kernels, [r], [result], device)
             outs[i].copy_(result)
+            requests[i].gamma = r.gamma
             if not bool(torch.isfinite(outs[i]).all()):
                 raise _overflow(requests[i], outs[i])
 

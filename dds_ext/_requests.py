@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
@@ -14,12 +14,36 @@ import numpy as np
 from dds_ext import _cpu
 from dds_ext._arrays import Features, Matrices, address, rows_text, upper_triangle
 
-_METRICS = {name: (index, gamma, family) for index, (name, gamma, family) in enumerate(_cpu.metrics())}
-_NORMS = {name: (index, needs_channels) for index, (name, needs_channels) in enumerate(_cpu.norms())}
 
-METRICS = tuple(_METRICS)
+@dataclass(slots=True, frozen=True)
+class Metric:
+    """What is known of a pairwise function f, as in dds::MetricInfo."""
+
+    index: int
+    gamma: int
+    family: int
+    step: int
+    rows: int
+
+
+@dataclass(slots=True, frozen=True)
+class Norm:
+    """What is known of a normalisation, as in dds::NormInfo."""
+
+    index: int
+    needs_channels: bool
+    over: int
+    scaled: bool
+    epsilon: float
+    groups: Callable[[int, int], int]
+
+
+METRIC = {traits[0]: Metric(index, *traits[1:]) for index, traits in enumerate(_cpu.metrics())}
+NORM = {traits[0]: Norm(index, *traits[1:]) for index, traits in enumerate(_cpu.norms())}
+
+METRICS = tuple(METRIC)
 """Names of the pairwise functions f."""
-NORMALIZATIONS = tuple(_NORMS)
+NORMALIZATIONS = tuple(NORM)
 """Names of the normalisations (Q, D)."""
 CENTERINGS = ("none", "double", "unbiased")
 """Names of the centrings of a pairwise matrix."""
@@ -72,7 +96,7 @@ class Options:
         if self.gamma is not None:
             if isinstance(self.gamma, bool) or not isinstance(self.gamma, SupportsFloat) or np.ndim(self.gamma) > 0:
                 raise TypeError(f"gamma must be a number, got {self.gamma!r}")
-            if not _METRICS[self.f][1]:
+            if not METRIC[self.f].gamma:
                 raise ValueError(f"f='{self.f}' has no gamma")
             if not (self.gamma > 0 and math.isfinite(self.gamma)):
                 raise ValueError(f"gamma must be positive and finite, got {self.gamma}")
@@ -80,17 +104,17 @@ class Options:
     @property
     def median_gamma(self) -> bool:
         """Whether the median of X's squared distances decides gamma."""
-        return self.gamma is None and _METRICS[self.f][1] == 2
+        return self.gamma is None and METRIC[self.f].gamma == 2
 
     @property
     def family(self) -> int:
         """Two f of one family are formed of the same sums."""
-        return _METRICS[self.f][2]
+        return METRIC[self.f].family
 
     def channels_of(self, x: Features) -> int:
         """The C that the normalisation unflattens `x`'s features by; 0 where it needs none."""
         channels = x.channels if self.channels is None else self.channels
-        if not _NORMS[self.normalize][1]:
+        if not NORM[self.normalize].needs_channels:
             return 0
         if channels is None:
             raise ValueError(f"normalize='{self.normalize}' needs channels= for 2-D {x.name}")
@@ -99,6 +123,14 @@ class Options:
         if self.normalize == "group" and (self.groups < 1 or channels % self.groups):
             raise ValueError(f"channels={channels} is not divisible by groups={self.groups}")
         return channels
+
+
+def check_one_set(center: str, condensed: bool) -> None:
+    """Refuses what is for the matrix of one set of images: to be called where there is a Y."""
+    if center != "none":
+        raise ValueError(f"center='{center}' is for the matrix of one set; it does not go with Y")
+    if condensed:
+        raise ValueError("condensed=True is for the matrix of one set; it does not go with Y")
 
 
 @dataclass(slots=True)
@@ -112,6 +144,8 @@ class Request:
     wide: bool = False
     """Compute in float64, with a float64 result, whatever the features' type."""
     out: Matrices | None = None
+    gamma: float = 0.0
+    """That was used; known after a call that waited for its checks."""
 
     def __post_init__(self) -> None:
         x, y, o = self.x, self.y, self.options
@@ -121,10 +155,7 @@ class Request:
             if o.center == "unbiased" and x.n < 4:
                 raise ValueError(f"center='unbiased' needs at least 4 images, {x.name} has {x.n}")
             return
-        if o.center != "none":
-            raise ValueError(f"center='{o.center}' is for the matrix of one set; it does not go with Y")
-        if self.condensed:
-            raise ValueError("condensed=True is for the matrix of one set; it does not go with Y")
+        check_one_set(o.center, self.condensed)
         if x.n == 0 or y.n == 0:
             raise ValueError(f"{x.name if x.n == 0 else y.name} has 0 images")
         if y.device != x.device:
@@ -147,7 +178,7 @@ class Request:
     def product(self, out: Matrices) -> _cpu.Product:
         """What the kernels make of the sums."""
         o = self.options
-        return _cpu.Product(_METRICS[o.f][0], CENTERINGS.index(o.center), o.gamma or 0.0, address(out))
+        return _cpu.Product(METRIC[o.f].index, CENTERINGS.index(o.center), o.gamma or 0.0, address(out))
 
     def parameters(self, products: list[_cpu.Product]) -> _cpu.RdmParams:
         """What the kernels are told."""
@@ -155,7 +186,7 @@ class Request:
         return _cpu.RdmParams(
             x=self.x.describe(),
             y=None if self.y is None else self.y.describe(),
-            norm=_NORMS[o.normalize][0],
+            norm=NORM[o.normalize].index,
             products=products,
             channels=o.channels_of(self.x),
             channels_last=o.channels_last,
@@ -194,7 +225,7 @@ class Request:
         return self.out
 
     def raise_for(self, status: _cpu.RdmStatus) -> None:
-        """Says what the kernels found wrong, in the user's terms."""
+        """Says what the kernels found wrong with the request, in the user's terms."""
         if status.code == _cpu.Code.ok:
             return
         name = self.y.name if status.in_y and self.y is not None else self.x.name

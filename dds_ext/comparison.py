@@ -10,7 +10,18 @@ import numpy.typing as npt
 import torch
 
 from dds_ext import _cpu, _cuda_backend
-from dds_ext._arrays import DTYPES, Array, Features, Matrices, address, dtype_name, rows_text, to_float, upper_triangle
+from dds_ext._arrays import (
+    DTYPES,
+    Array,
+    Features,
+    Matrices,
+    address,
+    dtype_name,
+    rows_text,
+    through_operators,
+    to_float,
+    upper_triangle,
+)
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, Options, Request, choose, isa
 from dds_ext._torch_ranks import average_ranks, kendall
@@ -78,7 +89,7 @@ def center(K: Array, mode: str) -> Array:
 
     Returns
     -------
-    (n, n) array of K's kind, exactly symmetric; float64 for float64 input, else float32.
+    (n, n) array of K's kind, exactly symmetric; float64 for float64 input, else float32. Differentiable by K.
 
     Raises
     ------
@@ -90,17 +101,34 @@ def center(K: Array, mode: str) -> Array:
         A = K * (1 - np.eye(n)); r = A.sum(1); T = r.sum()
         (A - (r[:, None] + r[None]) / (n - 2) + T / ((n - 1) * (n - 2))) * (1 - np.eye(n))
     """
-    choose("mode", mode, CENTERINGS)
+    if through_operators(K):
+        return torch.ops.dds_ext.center(K, mode)
     matrix, like = _as_matrices(K, "K")
     _check_square(matrix, "K", (2,))
-    n = matrix.shape[0]
-    _check_finite(matrix, "K")
-    if n and _largest(matrix - matrix.T) > 1e-4 * _largest(matrix):
-        raise ValueError("K is not symmetric; a centring is for the pairwise matrix of one set of images")
+    return like(center_stack(matrix[None], mode)[0])
+
+
+def center_arrays(K: Array, mode: str, check: bool) -> Array:
+    """Centred copy of the symmetric part of matrices (..., n, n)."""
+    matrices, like = _as_matrices(K, "K")
+    _check_square(matrices, "K", tuple(range(2, max(matrices.ndim, 2) + 1)))
+    stack = matrices.reshape(-1, *matrices.shape[-2:])
+    return like(center_stack(stack, mode, check).reshape(matrices.shape))
+
+
+def center_stack(K: Matrices, mode: str, check: bool = True) -> Matrices:
+    """Centred copies of a stack (s, n, n), of the symmetric parts where `check` does not ask for symmetric matrices."""
+    choose("mode", mode, CENTERINGS)
+    n = K.shape[-1]
     if mode == "unbiased" and n < 4:
         raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
+    for i in range(len(K) if check and n else 0):
+        name = f"K[{i}]" if len(K) > 1 else "K"
+        _check_finite(K[i], name)
+        if _largest(K[i] - K[i].T) > 1e-4 * _largest(K[i]):
+            raise ValueError(f"{name} is not symmetric; a centring is for the pairwise matrix of one set of images")
     # the mean of both halves: a matrix that is symmetric only up to rounding becomes exactly so
-    return like(centered((matrix + matrix.T)[None] / 2, mode)[0])
+    return centered((K + K.swapaxes(1, 2)) / 2, mode)
 
 
 def centered(K: Matrices, mode: str) -> Matrices:
@@ -205,7 +233,8 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
 
     Returns
     -------
-    float, or for stacks the (S, T) float64 scores, of K1's kind.
+    float, or for stacks the (S, T) float64 scores, of K1's kind. Where a tensor requires grad, or under torch.compile,
+    a float64 tensor in the place of the float; "cosine" and "pearson" are differentiable.
 
     Raises
     ------
@@ -216,6 +245,17 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
         i, j = np.triu_indices(n, 1)
         scipy.stats.spearmanr(K1[i, j], K2[i, j]).statistic
     """
+    choose("g", g, COMPARISONS)
+    if through_operators(K1, K2):
+        tensors = [torch.as_tensor(K) for K in (K1, K2)]
+        if all(K.ndim == 2 for K in tensors):
+            return torch.ops.dds_ext.compare(*(K[None] for K in tensors), g)[0, 0]
+        return torch.ops.dds_ext.compare(*tensors, g)
+    return compare_arrays(K1, K2, g)
+
+
+def compare_arrays(K1: Array, K2: Array, g: str) -> Array:
+    """`compare`, whatever else looks at the call."""
     choose("g", g, COMPARISONS)
     (a, like), (b, _) = _as_matrices(K1, "K1"), _as_matrices(K2, "K2")
     if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) or (

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dds_ext._arrays import Array, Features, Matrices, features, to_numpy
+from dds_ext._arrays import Array, Features, Matrices, features, through_operators, to_numpy
 from dds_ext._compute import compute
 from dds_ext._requests import CENTERINGS, METRICS, NORMALIZATIONS, Options, Request, choose
-from dds_ext.comparison import COMPARISONS, centered, compared, condenses, scores
+from dds_ext.comparison import COMPARISONS, centered, compare, compared, condenses, scores
+from dds_ext.pairwise import rdm
 
 Models = Mapping[str, Array] | Sequence[Array]
+Score = Any
+"""A float; where a tensor requires grad, and under torch.compile, a float64 tensor of no dimensions."""
 
 MEASURES: dict[str, dict[str, str]] = {
     "dds": {"normalize": "zscore", "f": "laplacian", "center": "unbiased", "g": "cosine"},
@@ -30,10 +33,14 @@ MEASURES: dict[str, dict[str, str]] = {
 _MORE = ("gamma", "channels", "channels_last", "groups", "precision", "check_finite")
 
 
-def _options(allowed: Sequence[str], options: Mapping[str, Any], **fixed: Any) -> Options:
+def _check_names(allowed: Sequence[str], options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in allowed:
             raise TypeError(f"unknown option {name!r}; choose from {', '.join(allowed)}")
+
+
+def _options(allowed: Sequence[str], options: Mapping[str, Any], **fixed: Any) -> Options:
+    _check_names(allowed, options)
     return Options(**fixed, **options)
 
 
@@ -104,7 +111,7 @@ def similarity(
     center: str = "unbiased",
     g: str = "cosine",
     **options: Any,
-) -> float:
+) -> Score:
     """Similarity of two representations of the same n images, in general form (Dwivedi et al., ECCV 2020, section 3).
 
     Parameters
@@ -115,12 +122,17 @@ def similarity(
 
     Returns
     -------
-    float in [-1, 1].
+    float in [-1, 1]; where X or Y is a tensor that requires grad, and under torch.compile, a float64 tensor of no
+    dimensions. Differentiable for g "cosine" and "pearson" (docs/pytorch.md).
 
     Equivalent to::
 
         compare(rdm(X, f, normalize=normalize, center=center), rdm(Y, f, normalize=normalize, center=center), g)
     """
+    if through_operators(X, Y):
+        _check_names(_MORE, options)
+        K1, K2 = (rdm(Z, f, normalize=normalize, center=center, **options) for Z in (X, Y))
+        return compare(K1, K2, g)
     o = _options(_MORE, options, f=f, normalize=normalize, center=center)
     choose("g", g, COMPARISONS)
     x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))
@@ -222,7 +234,7 @@ def _families(options: Sequence[Options]) -> list[list[Options]]:
     return list(families.values())
 
 
-def dds(X: Array, Y: Array, **options: Any) -> float:
+def dds(X: Array, Y: Array, **options: Any) -> Score:
     """Duality diagram similarity as its authors recommend it (ECCV 2020): z-score, Laplacian kernel, U-centring.
 
     The comparison is the cosine of the centred matrices.
@@ -232,19 +244,20 @@ def dds(X: Array, Y: Array, **options: Any) -> float:
     return similarity(X, Y, **{**MEASURES["dds"], **options})
 
 
-def rsa(X: Array, Y: Array, **options: Any) -> float:
+def rsa(X: Array, Y: Array, **options: Any) -> Score:
     """Representational similarity analysis as in Dwivedi & Roig (CVPR 2019).
 
     Features centred over the images, 1 - Pearson, then Spearman of the entries above the diagonal.
 
-    rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``.
+    rsatoolbox's RSA does not centre the features: ``rsa(X, Y, normalize="none")``. Ranks have no gradient: with tensors
+    that require grad, ``rsa(X, Y, g="pearson")``.
 
     Equivalent to ``similarity(X, Y, "pearson", "center", "none", "spearman")``.
     """
     return similarity(X, Y, **{**MEASURES["rsa"], **options})
 
 
-def cka(X: Array, Y: Array, kernel: str = "linear", unbiased: bool = False, **options: Any) -> float:
+def cka(X: Array, Y: Array, kernel: str = "linear", unbiased: bool = False, **options: Any) -> Score:
     """Centred kernel alignment (Kornblith et al., ICML 2019), `kernel` "linear" or "rbf"; `unbiased` takes U-centred
     matrices in place of H K H.
 

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 import torch
 
-from dds_ext._arrays import Array
+from dds_ext._arrays import Array, refuse_gradients
 from dds_ext.pairwise import rdm
 
 
@@ -44,6 +44,8 @@ def minibatch_cka(X: Iterable[Array], Y: Iterable[Array]) -> float:
         if x is None or y is None:
             raise ValueError(f"{'X' if x is None else 'Y'} has {k} batches, and the other has more")
         try:
+            for z, name in ((x, "X"), (y, "Y")):
+                refuse_gradients(z, name)
             a, b = (_wide(rdm(z, "linear", center="unbiased")) for z in (x, y))
         except (TypeError, ValueError) as error:
             raise type(error)(f"batch {k}: {error}") from error

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dds_ext._arrays import Array, features
+from dds_ext._arrays import Array, features, flatten, through_operators
 from dds_ext._compute import compute
-from dds_ext._requests import Options, Request
+from dds_ext._requests import Options, Request, check_one_set
 
 
 def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any, Any]:
@@ -33,6 +33,43 @@ def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any
     if not contiguous:
         raise ValueError("out must be contiguous and writable")
     return out
+
+
+def _by_operators(
+    X: Any,
+    Y: Any,
+    f: str,
+    gamma: float | None,
+    normalize: str,
+    center: str,
+    layout: tuple[int | None, bool, int],
+    precision: str,
+    condensed: bool,
+    check_finite: bool,
+) -> torch.Tensor:
+    """`rdm` of tensors that require grad, or that a compiler or a transform looks at."""
+    channels, channels_last, groups = layout
+    x, inferred = flatten(torch.as_tensor(X), "X", channels, channels_last)
+    y = None
+    if Y is not None:
+        check_one_set(center, condensed)
+        y, _ = flatten(torch.as_tensor(Y), "Y", channels if inferred is None else inferred, channels_last)
+    channels = inferred if channels is None else channels
+    K: torch.Tensor = torch.ops.dds_ext.pairwise(
+        x, y, f, gamma, normalize, channels, channels_last, groups, precision, check_finite
+    )
+    if center != "none":
+        K = torch.ops.dds_ext.center(K, center, False)
+    return K[_above_diagonal(K.shape[0], K.device)] if condensed else K
+
+
+def _above_diagonal(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the entries above the diagonal, row by row; torch.triu_indices would fix n under torch.export."""
+    rows = torch.arange(n, device=device)
+    ends = (rows + 1) * (2 * n - rows - 2) // 2  # of each row among all entries
+    entries = torch.arange(n * (n - 1) // 2, device=device)
+    i = torch.searchsorted(ends, entries, right=True)
+    return i, entries - ends[i] + n
 
 
 def rdm(
@@ -80,7 +117,8 @@ def rdm(
     Returns
     -------
     (n, n), (n, m) or (n (n - 1) / 2,) array of X's kind; float64 for float64 input, else float32. Exactly symmetric;
-    before centring the diagonal is exactly 1 for the exponentials and 0 for the distances.
+    before centring the diagonal is exactly 1 for the exponentials and 0 for the distances. Differentiable by X and Y
+    where they are tensors that require grad (docs/pytorch.md); a median gamma is a constant there.
 
     Raises
     ------
@@ -95,6 +133,11 @@ def rdm(
         H = np.eye(n) - 1 / n
         H @ K @ H
     """
+    if through_operators(X, Y):
+        if out is not None:
+            raise TypeError("out= does not go with gradients or torch.compile: leave it out, or pass X.detach()")
+        layout = (channels, channels_last, groups)
+        return _by_operators(X, Y, f, gamma, normalize, center, layout, precision, condensed, check_finite)
     options = Options(f, gamma, normalize, center, channels, channels_last, groups, precision, check_finite)
     x = features(X, "X", channels, channels_last)
     y = None if Y is None else features(Y, "Y", channels, channels_last)

@@ -318,15 +318,6 @@ def test_sparse_tensors() -> None:
         dds_ext.rdm(torch.eye(4).to_sparse())
 
 
-def test_gradients(X: Array) -> None:
-    tensor = torch.from_numpy(X).requires_grad_()
-    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"detach\(\)"):
-        dds_ext.rdm(tensor)
-    with torch.no_grad():
-        dds_ext.rdm(tensor)
-    dds_ext.rdm(tensor.detach())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Comparisons.
 

@@ -60,12 +60,14 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("metrics", [] {
         py::list all;
         for (const dds::MetricInfo& metric : dds::metrics())
-            all.append(py::make_tuple(metric.name, metric.gamma, metric.family));
+            all.append(py::make_tuple(metric.name, metric.gamma, metric.family, metric.step, metric.rows));
         return all;
     });
     m.def("norms", [] {
         py::list all;
-        for (const dds::NormInfo& norm : dds::norms()) all.append(py::make_tuple(norm.name, norm.needs_channels));
+        for (const dds::NormInfo& norm : dds::norms())
+            all.append(py::make_tuple(norm.name, norm.needs_channels, norm.over, norm.scaled, norm.epsilon,
+                                      py::cpp_function(norm.groups)));
         return all;
     });
     m.def("available_isas", &dds::available_isas);
@@ -95,6 +97,12 @@ PYBIND11_MODULE(_cpu, m) {
         py::gil_scoped_release release;
         dds::kendall(static_cast<double*>(address(a)), s, static_cast<double*>(address(b)), t, length,
                      static_cast<double*>(address(out)), threads);
+    });
+    m.def("signed_sums", [](uintptr_t x, int64_t n, uintptr_t y, int64_t m, int64_t d, uintptr_t w, int dtype, uintptr_t out,
+                            int threads, const std::optional<std::string>& isa) {
+        py::gil_scoped_release release;
+        dds::signed_sums(address(x), n, address(y), m, d, address(w), static_cast<dds::Dtype>(dtype), address(out), threads,
+                         c_str(isa));
     });
     m.def("roof", [](int metric, int dtype, bool fast, const std::optional<std::string>& isa) {
         py::gil_scoped_release release;

@@ -80,6 +80,13 @@ struct Call {
 // and the number of columns whose |z| differs from the column's before.
 enum Partial { kSum, kCoherentSum, kMagnitude, kUnlike, kPartials };
 
+// out (n, d), n images x (n, d) against m images y (m, d) with weights w (n, m): see dds::signed_sums. All contiguous.
+struct SignedSums {
+    const void *x, *y, *w;
+    void* out;
+    int64_t m, d;
+};
+
 struct Kernels {
     const char* name;
     // statistics
@@ -97,6 +104,8 @@ struct Kernels {
     // by type, float32 and float64: the sum of n numbers; n numbers less (shift + shifts[j])
     double (*sum_of_row[2])(const void* row, int64_t n);
     void (*shift_row[2])(void* row, int64_t n, double shift, const double* shifts);
+    // by type: images [begin, end) of the result, kPanel columns
+    void (*signed_sums[2])(const SignedSums&, int64_t begin, int64_t end, int64_t column);
     // pair-elements that `steps` steps of the register-only loop form, for the benchmarks
     int64_t (*roof[2])(int metric, bool fixed, int64_t steps);
 };

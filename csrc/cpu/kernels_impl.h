@@ -4,20 +4,10 @@
 
 #include "cpu/kernels.h"
 #include "cpu/read.h"
+#include "cpu/signed_sums.h"
 #include "metrics/registry.h"
 
 DDS_NAMESPACE_BEGIN
-
-template <class T>
-struct VecOf;
-template <>
-struct VecOf<float> {
-    using V = VecF32;
-};
-template <>
-struct VecOf<double> {
-    using V = VecF64;
-};
 
 struct FixedMaximum {
     static DDS_INLINE VecI16 add(VecI16 sum, VecI16 a, VecI16 b, VecI16 ones) { return add_maxima(sum, a, b, ones); }
@@ -659,6 +649,8 @@ inline Kernels make_kernels(const char* name) {
     k.sum_of_row[1] = sum_of_row<double>;
     k.shift_row[0] = shift_of_row<float>;
     k.shift_row[1] = shift_of_row<double>;
+    k.signed_sums[0] = signed_sums<float>;
+    k.signed_sums[1] = signed_sums<double>;
     k.roof[0] = roof<float>;
     k.roof[1] = roof<double>;
     return k;

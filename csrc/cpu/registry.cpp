@@ -44,7 +44,10 @@ const std::vector<NormTraits>& norm_traits() {
 const std::vector<MetricInfo>& metrics() {
     static const std::vector<MetricInfo> all = [] {
         std::vector<MetricInfo> infos;
-        for (const MetricTraits& m : metric_traits()) infos.push_back({m.name, static_cast<int>(m.gamma), m.family()});
+        for (const MetricTraits& m : metric_traits()) {
+            const int gamma = static_cast<int>(m.gamma), step = static_cast<int>(m.step), rows = static_cast<int>(m.rows);
+            infos.push_back({m.name, gamma, m.family(), step, rows});
+        }
         return infos;
     }();
     return all;
@@ -53,7 +56,12 @@ const std::vector<MetricInfo>& metrics() {
 const std::vector<NormInfo>& norms() {
     static const std::vector<NormInfo> all = [] {
         std::vector<NormInfo> infos;
-        for (const NormTraits& n : norm_traits()) infos.push_back({n.name, n.needs_channels});
+        for (const NormTraits& n : norm_traits()) {
+            const bool scaled = n.scale(1) != n.scale(4);
+            const double largest = n.scale(0);  // 1 / sqrt(epsilon), or 0 where there is none
+            const double epsilon = scaled && largest > 0 ? 1 / (largest * largest) : 0;
+            infos.push_back({n.name, n.needs_channels, static_cast<int>(n.over), scaled, epsilon, n.groups});
+        }
         return infos;
     }();
     return all;

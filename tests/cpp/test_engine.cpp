@@ -1,10 +1,12 @@
 // The C++ interface against float64 written out, for every instruction set this machine has: what the Python tests cannot
 // run under an emulator or a sanitizer. Exits non-zero and names each case that failed.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <string>
@@ -240,6 +242,40 @@ void check_threads(const char* isa) {
     for (const auto& result : results) expect(result == alone, std::string(isa) + ": concurrent calls");
 }
 
+// On quarters, of which every fourth difference is a tie, against the signs written out.
+template <class T>
+void check_signed_sums(const char* isa) {
+    std::mt19937 generator(5);
+    std::normal_distribution<double> normal(0, 1);
+    std::uniform_int_distribution<int> quarters(-2, 1);
+    const dds::Dtype dtype = sizeof(T) == 8 ? dds::Dtype::f64 : dds::Dtype::f32;
+    for (const auto& [n, m, d] : {std::array<int64_t, 3>{1, 1, 1}, {5, 300, 17}, {50, 61, 49}, {3, 257, 97}}) {
+        std::vector<T> x(static_cast<size_t>(n * d)), y(static_cast<size_t>(m * d)), w(static_cast<size_t>(n * m)), out = x;
+        for (T& e : x) e = static_cast<T>(quarters(generator)) / 4;
+        for (T& e : y) e = static_cast<T>(quarters(generator)) / 4;
+        for (T& e : w) e = static_cast<T>(normal(generator));
+        dds::signed_sums(x.data(), n, y.data(), m, d, w.data(), dtype, out.data(), 1, isa);
+        bool close = true;
+        for (int64_t i = 0; i < n; ++i) {
+            for (int64_t k = 0; k < d; ++k) {
+                double sum = 0, size = 0;
+                for (int64_t j = 0; j < m; ++j) {
+                    const double weight = w[i * m + j], a = x[i * d + k], b = y[j * d + k];
+                    sum += weight * ((a > b) - (a < b));
+                    size += std::fabs(weight);
+                }
+                // m roundings of numbers of which none exceeds the sum of the weights' sizes
+                close &=
+                    std::fabs(out[i * d + k] - sum) <= static_cast<double>(m) * std::numeric_limits<T>::epsilon() * size;
+            }
+        }
+        expect(close, std::string(isa) + ": signed sums of " + std::to_string(n) + " x " + std::to_string(m) + " pairs");
+        std::vector<T> shared(out.size());
+        dds::signed_sums(x.data(), n, y.data(), m, d, w.data(), dtype, shared.data(), 3, isa);
+        expect(shared == out, std::string(isa) + ": signed sums do not depend on the number of threads");
+    }
+}
+
 void check_comparison() {
     const std::vector<double> values{3, 1, 2, 2, -0.0, 0.0};
     std::vector<double> ranks(6);
@@ -284,6 +320,8 @@ int main(int argc, char** argv) {
         check_fast(isa);
         check_failures(isa);
         check_threads(isa);
+        check_signed_sums<float>(isa);
+        check_signed_sums<double>(isa);
     }
     check_comparison();
     if (failures) std::fprintf(stderr, "%d checks failed\n", failures);

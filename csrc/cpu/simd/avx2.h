@@ -87,6 +87,10 @@ DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) {
 DDS_INLINE VecF32 zero_where_less(VecF32 x, VecF32 bound, VecF32 a) {
     return VecF32(_mm256_and_ps(_mm256_cmp_ps(x.v, bound.v, _CMP_NLT_UQ), a.v));
 }
+DDS_INLINE VecF32 sign(VecF32 a) {
+    __m256 one = _mm256_or_ps(_mm256_and_ps(a.v, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(1));
+    return VecF32(_mm256_and_ps(_mm256_cmp_ps(a.v, _mm256_setzero_ps(), _CMP_NEQ_OQ), one));
+}
 // below this the result would be subnormal, which the exponent above cannot say
 DDS_INLINE VecF32 exp(VecF32 a) { return exp_of_nonpositive(a, -87.0f); }
 
@@ -110,6 +114,10 @@ DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) {
 }
 DDS_INLINE VecF64 zero_where_less(VecF64 x, VecF64 bound, VecF64 a) {
     return VecF64(_mm256_and_pd(_mm256_cmp_pd(x.v, bound.v, _CMP_NLT_UQ), a.v));
+}
+DDS_INLINE VecF64 sign(VecF64 a) {
+    __m256d one = _mm256_or_pd(_mm256_and_pd(a.v, _mm256_set1_pd(-0.0)), _mm256_set1_pd(1));
+    return VecF64(_mm256_and_pd(_mm256_cmp_pd(a.v, _mm256_setzero_pd(), _CMP_NEQ_OQ), one));
 }
 DDS_INLINE VecF64 exp(VecF64 a) { return exp_of_nonpositive(a, -708.0); }
 

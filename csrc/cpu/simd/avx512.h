@@ -97,6 +97,12 @@ DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) { return VecF32(_mm512
 DDS_INLINE VecF32 zero_where_less(VecF32 x, VecF32 bound, VecF32 a) {
     return VecF32(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, bound.v, _CMP_NLT_UQ), a.v));
 }
+// What becomes of each class of numbers, from the lowest four bits up: quiet and signalling NaN (NaN), 0 (0), 1 (1),
+// -infinity
+// (-1), infinity (1), negative (-1) and positive numbers (1). Two comparisons with masked additions, in the place of this
+// and the multiplication, took a sixth longer.
+constexpr int kSigns = static_cast<int>(0xa9a9a822u);
+DDS_INLINE VecF32 sign(VecF32 a) { return VecF32(_mm512_fixupimm_ps(a.v, a.v, _mm512_set1_epi32(kSigns), 0)); }
 DDS_INLINE VecF32 exp(VecF32 a) { return exp_of_nonpositive(a, -103.0f); }
 
 DDS_INLINE VecF64 operator+(VecF64 a, VecF64 b) { return VecF64(_mm512_add_pd(a.v, b.v)); }
@@ -116,6 +122,7 @@ DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) { return VecF64(_mm512
 DDS_INLINE VecF64 zero_where_less(VecF64 x, VecF64 bound, VecF64 a) {
     return VecF64(_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x.v, bound.v, _CMP_NLT_UQ), a.v));
 }
+DDS_INLINE VecF64 sign(VecF64 a) { return VecF64(_mm512_fixupimm_pd(a.v, a.v, _mm512_set1_epi64(kSigns), 0)); }
 DDS_INLINE VecF64 exp(VecF64 a) { return exp_of_nonpositive(a, -745.0); }
 
 // Transposes W vectors in place: pairs, then quads, then 128-bit lanes.

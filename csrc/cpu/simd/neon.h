@@ -83,6 +83,10 @@ DDS_INLINE VecF32 scale_by_power_of_2(VecF32 a, VecF32 n) {
 DDS_INLINE VecF32 zero_where_less(VecF32 x, VecF32 bound, VecF32 a) {
     return VecF32(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.v), vcltq_f32(x.v, bound.v))));
 }
+DDS_INLINE VecF32 sign(VecF32 a) {
+    uint32x4_t one = vreinterpretq_u32_f32(vbslq_f32(vdupq_n_u32(1u << 31), a.v, vdupq_n_f32(1)));
+    return VecF32(vreinterpretq_f32_u32(vbicq_u32(one, vceqzq_f32(a.v))));
+}
 // below this the result would be subnormal, which the exponent above cannot say
 DDS_INLINE VecF32 exp(VecF32 a) { return exp_of_nonpositive(a, -87.0f); }
 
@@ -103,6 +107,10 @@ DDS_INLINE VecF64 scale_by_power_of_2(VecF64 a, VecF64 n) {
 }
 DDS_INLINE VecF64 zero_where_less(VecF64 x, VecF64 bound, VecF64 a) {
     return VecF64(vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(a.v), vcltq_f64(x.v, bound.v))));
+}
+DDS_INLINE VecF64 sign(VecF64 a) {
+    uint64x2_t one = vreinterpretq_u64_f64(vbslq_f64(vdupq_n_u64(uint64_t{1} << 63), a.v, vdupq_n_f64(1)));
+    return VecF64(vreinterpretq_f64_u64(vbicq_u64(one, vceqzq_f64(a.v))));
 }
 DDS_INLINE VecF64 exp(VecF64 a) { return exp_of_nonpositive(a, -708.0); }
 

@@ -32,6 +32,7 @@ DDS_V Scalar<T> fma(Scalar<T> a, Scalar<T> b, Scalar<T> c) { return Scalar<T>(a.
 DDS_V Scalar<T> max(Scalar<T> a, Scalar<T> b) { return a.v > b.v ? a : b; }
 DDS_V Scalar<T> min(Scalar<T> a, Scalar<T> b) { return a.v < b.v ? a : b; }
 DDS_V Scalar<T> abs(Scalar<T> a) { return Scalar<T>(a.v < 0 ? -a.v : a.v); }
+DDS_V Scalar<T> sign(Scalar<T> a) { return Scalar<T>(static_cast<T>((a.v > 0) - (a.v < 0))); }
 DDS_V Scalar<T> zero_where_less(Scalar<T> x, Scalar<T> bound, Scalar<T> a) { return x.v < bound.v ? Scalar<T>(0) : a; }
 DDS_V bool any_less(Scalar<T> a, Scalar<T> b) { return a.v < b.v; }
 #undef DDS_V

@@ -59,11 +59,19 @@ struct MetricInfo {
     const char* name;
     int gamma;   // what its default is: 0 there is none, 1 is 1 / d, 2 is 2 / the median
     int family;  // metrics of one family are formed of the same sums
+    int step;    // what the sums are of: 0 products, 1 squared and 2 absolute differences
+    int rows;    // what is done to an image first: 0 nothing, 1 its length becomes 1, 2 so it does, once its mean is 0
 };
 
+// z = (x - mean) / sqrt(variance + epsilon), or z = x - mean where it is not scaled; 0 where the root is 0.
 struct NormInfo {
     const char* name;
     bool needs_channels;
+    int over;  // what the statistics are taken over: 0 nothing, 1 images, 2 images and space, 3 groups of an image's
+               // features
+    bool scaled;
+    double epsilon;
+    int64_t (*groups)(int64_t channels, int64_t groups);  // of an image
 };
 
 const std::vector<MetricInfo>& metrics();
@@ -89,6 +97,12 @@ void kendall(const double* a, int64_t s, const double* b, int64_t t, int64_t len
 
 // The strict upper triangles, row by row, of `count` contiguous (n, n) matrices; out: (count, n (n - 1) / 2).
 void condense(const void* k, int64_t count, int64_t n, Dtype dtype, void* out, int threads);
+
+// The gradient of sum_ij w_ij |x_i - y_j|_1 by x: out_ik = sum_j w_ij sign(x_ik - y_jk), the sign of a tie being 0.
+// x: (n, d), y: (m, d), neither with NaN; w: (n, m); out: (n, d). Contiguous, and all f32 or all f64. The result does not
+// depend on `threads`.
+void signed_sums(const void* x, int64_t n, const void* y, int64_t m, int64_t d, const void* w, Dtype dtype, void* out,
+                 int threads, const char* isa);
 
 // Pair-elements per second of one thread's register-only loop over the inner step of a metric: the roof that the
 // benchmarks quote fractions of. `fast`: of the fixed-point step.

@@ -1,0 +1,218 @@
+"""Gradients of the pairwise matrices, of the normalisations and of the comparisons, in formulas.
+
+A matrix is K_ij = finish(s_ij), s_ij a sum over the features of two images' z. With G the gradient by K:
+
+    W_ij = G_ij finish'(s_ij)                      the gradient by the sums; W + W' for the matrix of one set
+    dz_i = sum_j W_ij z_j                          products
+    dz_i = 2 sum_j W_ij (z_i - z_j)                squared differences
+    dz_i = sum_j W_ij sign(z_i - z_j)              absolute differences, 0 at ties: a kernel of its own
+
+Then dz goes back through what was done to the rows (cosine, pearson) and through the normalisation. Temporaries are a
+few arrays of the features' size and a few of the matrix's, never one of pairs times features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dds_ext import _cpu
+from dds_ext._arrays import DTYPES, Features, dtype_name, features
+from dds_ext._compute import compute
+from dds_ext._requests import METRIC, NORM, Options, Request, isa
+
+# W from G, K and gamma: the derivative of finish, by way of its value. Those in NEEDS_MATRIX look at K.
+WEIGHTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "linear": lambda G, K, gamma: G,
+    "laplacian": lambda G, K, gamma: G * K * -gamma,
+    "rbf": lambda G, K, gamma: G * K * -gamma,
+    "pearson": lambda G, K, gamma: -G,
+    "euclidean": lambda G, K, gamma: torch.where(K > 0, G / (2 * K), 0.0),
+    "cosine": lambda G, K, gamma: -G,
+    "manhattan": lambda G, K, gamma: G,
+    "sqeuclidean": lambda G, K, gamma: G,
+}
+NEEDS_MATRIX = ("laplacian", "rbf", "euclidean")
+
+_PRODUCTS, _SQUARES, _ABSOLUTE = range(3)  # Metric.step
+_UNIT, _CENTERED_UNIT = 1, 2  # Metric.rows
+_NOTHING, _IMAGES, _IMAGES_AND_SPACE, _GROUPS = range(4)  # Norm.over
+
+
+def pairwise_gradients(
+    grad: Tensor, K: Tensor | None, x: Tensor, y: Tensor | None, options: Options
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients by x (n, d) and y (m, d), of their dtypes, from that by the bare matrix K (n, m).
+
+    A median gamma is a constant: it is a bandwidth that the features are looked at with, not a part of what is learned.
+    """
+    metric, dtype = METRIC[options.f], grad.dtype
+    X = features(x.detach(), "X", options.channels, options.channels_last)
+    if y is not None and (x.dtype == torch.float64) != (y.dtype == torch.float64):
+        X = X.widened()
+    channels = options.channels_of(X)
+    w = WEIGHTS[options.f](grad, grad if K is None else K, _gamma(X, options))
+    normalization = Normalization(options.normalize, channels, options.channels_last, options.groups)
+    sets, scales = normalization.apply([x.to(dtype)] if y is None else [x.to(dtype), y.to(dtype)])
+    units = [_unit_rows(z.reshape(-1, X.d), metric.rows) for z in sets]
+    of_units = _of_sums(metric.step, w, *(u for u, _ in units))
+    of_sets = [_through_unit_rows(g, *unit, metric.rows) for g, unit in zip(of_units, units, strict=True)]
+    of_x, *of_y = normalization.gradients(of_sets, sets, scales)
+    return of_x.to(x.dtype), None if y is None else of_y[0].to(y.dtype)
+
+
+def _gamma(X: Features, options: Options) -> float:
+    if options.gamma is not None:
+        return options.gamma
+    if not options.median_gamma:
+        return 1 / X.d
+    own = Request(X, None, options, condensed=True)
+    compute([own])
+    return own.gamma
+
+
+def _of_sums(step: int, w: Tensor, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
+    """Gradients of the sums, weighted by w, by the features of each set."""
+    by_rows = {_PRODUCTS: _of_products, _SQUARES: _of_squares, _ABSOLUTE: _of_absolute}[step]
+    if y is None:
+        return [by_rows(w + w.mT, x, x)]
+    return [by_rows(w, x, y), by_rows(w.mT, y, x)]
+
+
+def _of_products(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return w @ y
+
+
+def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """In float64: what two images that are close to each other have in common cancels."""
+    wide, x_wide = w.double(), x.double()
+    return (2 * (wide.sum(1, keepdim=True) * x_wide - wide @ (x_wide if y is x else y.double()))).to(x.dtype)
+
+
+def _of_absolute(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    if x.device.type != "cpu":
+        raise NotImplementedError(
+            f"the gradient of L1 distances is not served on device '{x.device}': pass X.cpu(), or choose another f"
+        )
+    w, x, y = w.contiguous(), x.contiguous(), y.contiguous()
+    out = torch.empty_like(x)
+    (n, d), m, dtype = x.shape, len(y), DTYPES[dtype_name(x)]
+    _cpu.signed_sums(
+        x.data_ptr(), n, y.data_ptr(), m, d, w.data_ptr(), dtype, out.data_ptr(), torch.get_num_threads(), isa()
+    )
+    return out
+
+
+def _unit_rows(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Rows of length 1, centred first where the metric does so, and the inverses of their lengths; a zero row stays."""
+    if rows not in (_UNIT, _CENTERED_UNIT):
+        return z, z
+    if rows == _CENTERED_UNIT:
+        z = z - z.mean(1, keepdim=True)
+    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    inverse = torch.where(length > 0, 1 / length, 0.0)
+    return z * inverse, inverse
+
+
+def _through_unit_rows(grad: Tensor, unit: Tensor, inverse: Tensor, rows: int) -> Tensor:
+    if rows not in (_UNIT, _CENTERED_UNIT):
+        return grad
+    grad = (grad - (grad * unit).sum(1, keepdim=True) * unit) * inverse
+    return grad - grad.mean(1, keepdim=True) if rows == _CENTERED_UNIT else grad
+
+
+class Normalization:
+    """z = (x - mean) scale, of features (..., n, d). The statistics are the first set's, applied to all, or by groups
+    every image's own."""
+
+    def __init__(self, method: str, channels: int, channels_last: bool, groups: int) -> None:
+        self.norm = NORM[method]
+        self.shape: tuple[int, ...]  # how the features unflatten
+        self.dims: tuple[int, ...]  # that the statistics are taken over
+        if self.norm.over == _IMAGES:
+            self.shape, self.dims = (-1,), (-2,)
+        elif self.norm.over == _IMAGES_AND_SPACE:
+            self.shape, self.dims = ((-1, channels), (-3, -2)) if channels_last else ((channels, -1), (-3, -1))
+        elif self.norm.over == _GROUPS:
+            count = self.norm.groups(channels, groups)
+            last = channels_last and count > 1
+            self.shape, self.dims = ((-1, count, channels // count), (-3, -1)) if last else ((count, -1), (-1,))
+
+    def apply(self, sets: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """z of each set, unflattened, and the scales."""
+        if self.norm.over == _NOTHING:
+            return list(sets), []
+        views = [self._view(x) for x in sets]
+        moments = [self._moments(x) for x in (views if self._own else views[:1])]
+        if not self._own:
+            moments *= len(views)
+        return [(x - mean) * scale for x, (mean, scale) in zip(views, moments, strict=True)], [s for _, s in moments]
+
+    def gradients(self, grads: Sequence[Tensor], sets: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients by the features, (..., n, d), from those by z; `sets` and `scales` are what `apply` returned."""
+        if self.norm.over == _NOTHING:
+            return list(grads)
+        grads = [self._view(g) for g in grads]
+        # through the statistics: dx = scale (dz - mean(dz) - z mean(dz z)), the means over all that was normalised by
+        # them, as shares of what they were taken over
+        count = sets[0].numel() // scales[0].numel()
+        through = [(self._sum(g), self._sum(g * z)) for g, z in zip(grads, sets, strict=True)]
+        if not self._own:
+            shift, slope = (sum(terms[1:], terms[0]) for terms in zip(*through, strict=True))
+            through = [(shift, slope)] + [(torch.zeros_like(shift), torch.zeros_like(slope))] * (len(sets) - 1)
+        out = []
+        for g, z, scale, (shift, slope) in zip(grads, sets, scales, through, strict=True):
+            g = g - shift / count
+            if self.norm.scaled:
+                g = (g - z * (slope / count)) * scale
+            out.append(g.flatten(-len(self.shape)))
+        return out
+
+    @property
+    def _own(self) -> bool:
+        return self.norm.over == _GROUPS
+
+    def _view(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-1], *self.shape)
+
+    def _sum(self, x: Tensor) -> Tensor:
+        return x.sum(self.dims, keepdim=True)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = x.mean(self.dims, keepdim=True)
+        if not self.norm.scaled:
+            return mean, torch.ones_like(mean)
+        variance = (x - mean).square().mean(self.dims, keepdim=True)
+        if self.norm.epsilon > 0:
+            return mean, torch.rsqrt(variance + self.norm.epsilon)
+        # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
+        constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
+        return mean, torch.where(constant, 0.0, torch.rsqrt(variance))
+
+
+def compare_gradients(grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str) -> tuple[Tensor, Tensor]:
+    """Gradients by stacks A (..., S, n, n) and B (..., T, n, n) from that by their cosines or correlations (..., S, T).
+
+    Of a_s, a matrix less its mean under "pearson", over its length: (sum_t G_st (b_t - score_st a_s)) / |a_s|.
+    """
+    a, a_inverse = _directions(A, g)
+    b, b_inverse = _directions(B, g)
+    weighted = grad * score
+    by_a = (grad @ b - weighted.sum(-1, keepdim=True) * a) * a_inverse
+    by_b = (grad.mT @ a - weighted.mT.sum(-1, keepdim=True) * b) * b_inverse
+    return by_a.reshape(A.shape).to(A.dtype), by_b.reshape(B.shape).to(B.dtype)
+
+
+def _directions(K: Tensor, g: str) -> tuple[Tensor, Tensor]:
+    """What is compared of each matrix, as rows (..., S, n n) of length 1 in float64; the inverses of their lengths."""
+    n = K.shape[-1]
+    rows = K.double()
+    if g == "pearson":
+        upper = torch.ones(n, n, dtype=rows.dtype, device=rows.device).triu(1)
+        mean = (rows * upper).sum((-2, -1), keepdim=True) / upper.sum()
+        rows = (rows - mean) * upper
+    rows = rows.flatten(-2)
+    inverse = 1 / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows * inverse, inverse

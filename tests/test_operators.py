@@ -1,0 +1,316 @@
+"""torch.ops.dds_ext.*: gradients against finite differences and float64, and what PyTorch asks of an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import CENTERINGS, DTYPES, METRICS, NORMALIZATIONS, features
+from torch import Tensor
+
+import dds_ext
+from dds_ext import _cpu, _gradients
+
+OPS = torch.ops.dds_ext
+SMOOTH = ("cosine", "pearson")
+# d = 12 as 4 channels of 3 positions, in 2 groups
+LAYOUT = {"channels": 4, "groups": 2}
+
+
+def wide(n: int, d: int = 12, seed: int = 0) -> Tensor:
+    return features(n, d, "float64", seed).requires_grad_()
+
+
+def given_gamma(f: str) -> dict[str, float]:
+    """A gamma for rbf, whose default one is a constant to the gradient and not to finite differences."""
+    return {"gamma": 0.05} if f == "rbf" else {}
+
+
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor, seed: int = 1) -> Tensor:
+    """By x, of the inner product with random numbers."""
+    x = x.detach().requires_grad_()
+    out = function(x)
+    weights = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    (grad,) = torch.autograd.grad(out, x, weights.to(out.dtype))
+    return grad
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The kernel of the L1 gradient.
+
+
+def signed_sums(x: Tensor, y: Tensor, w: Tensor, threads: int, isa: str) -> Tensor:
+    out = torch.empty_like(x)
+    (n, d), m, dtype = x.shape, len(y), 3 if x.dtype == torch.float64 else 2
+    _cpu.signed_sums(x.data_ptr(), n, y.data_ptr(), m, d, w.data_ptr(), dtype, out.data_ptr(), threads, isa)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_signed_sums(dtype: torch.dtype, isa: str) -> None:
+    """Against signs written out; sizes straddle vectors, register tiles, 48 columns and blocks of 256 rows."""
+    generator = torch.Generator().manual_seed(0)
+    for n, m, d in ((1, 1, 1), (2, 3, 4), (5, 7, 17), (50, 61, 49), (3, 257, 96), (97, 300, 130)):
+        # quarters: differences are exact, and a quarter of them are ties
+        x, y = (torch.randint(-2, 2, (rows, d), generator=generator).to(dtype) / 4 for rows in (n, m))
+        w = torch.randn(n, m, dtype=dtype, generator=generator)
+        exact = torch.stack([(w[i].double()[:, None] * torch.sign(x[i] - y).double()).sum(0) for i in range(n)])
+        found = signed_sums(x, y, w, 1, isa)
+        # m additions of numbers of which none exceeds the sum of the weights' sizes
+        bound = m * torch.finfo(dtype).eps * w.abs().sum(1, keepdim=True)
+        assert bool(((found - exact).abs() <= bound).all()), (n, m, d)
+        assert torch.equal(found, signed_sums(x, y, w, 3, isa))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gradients against finite differences, in float64.
+
+
+def test_every_metric_has_its_derivative() -> None:
+    assert set(_gradients.WEIGHTS) == set(dds_ext.METRICS)
+
+
+def gradcheck(function: Callable[..., Tensor], *inputs: Tensor) -> bool:
+    """In random directions, of input and output."""
+    return torch.autograd.gradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_gradcheck(f: str) -> None:
+    options: dict[str, Any] = {"f": f, **given_gamma(f), **LAYOUT}
+    assert torch.autograd.gradcheck(lambda x: dds_ext.rdm(x, **options), wide(5))  # every derivative
+    for normalize in NORMALIZATIONS:
+        for channels_last in (False, True) if normalize in ("batch", "instance", "group") else (False,):
+            how = {**options, "normalize": normalize, "channels_last": channels_last}
+            assert gradcheck(lambda x, how=how: dds_ext.rdm(x, **how), wide(4)), how
+        if normalize in ("none", "zscore", "batch", "layer"):  # statistics of nothing, of X's images, of each image
+            how = {**options, "normalize": normalize}
+            assert gradcheck(lambda x, y, how=how: dds_ext.rdm(x, Y=y, **how), wide(4), wide(3)), how
+    for center in CENTERINGS:
+        assert gradcheck(lambda x, center=center: dds_ext.rdm(x, center=center, **options), wide(5))
+    assert gradcheck(lambda x: dds_ext.rdm(x, condensed=True, **options), wide(4))
+
+
+def test_gradcheck_of_the_rest() -> None:
+    K1, K2 = (
+        (x + x.mT).detach().requires_grad_()
+        for x in (
+            torch.randn(2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) for _ in range(2)
+        )
+    )
+    for mode in CENTERINGS:
+        assert gradcheck(lambda k, mode=mode: OPS.center(k, mode, False), K1)
+    for g in SMOOTH:
+        assert gradcheck(lambda a, b, g=g: OPS.compare(a, b, g), K1, K2[:1].detach().requires_grad_())
+    for method in NORMALIZATIONS:
+        x = torch.stack([wide(4), wide(4, seed=1)]).detach().requires_grad_()
+        assert gradcheck(lambda x, method=method: OPS.normalize(x, method, 4), x)
+    assert gradcheck(lambda x, y: dds_ext.dds(x, y), wide(5), wide(5, 7, 1))
+    assert gradcheck(lambda x, y: dds_ext.cka(x, y, unbiased=True), wide(5), wide(5, 7, 1))
+
+
+def test_a_median_gamma_is_a_constant() -> None:
+    x = features(9, 12, "float64")
+    _, D = dds_ext.rdm(x, "rbf"), dds_ext.rdm(x, "sqeuclidean")
+    gamma = 2 / D.flatten().quantile(0.5).item()
+    found = gradient(lambda x: dds_ext.rdm(x, "rbf"), x)
+    torch.testing.assert_close(found, gradient(lambda x: dds_ext.rdm(x, "rbf", gamma=gamma), x))
+    y = features(5, 12, "float64", 1)
+    found = gradient(lambda x: dds_ext.rdm(x, "rbf", Y=y), x)
+    torch.testing.assert_close(found, gradient(lambda x: dds_ext.rdm(x, "rbf", Y=y, gamma=gamma), x))
+
+
+@pytest.mark.parametrize("f", ("laplacian", "manhattan", "euclidean"))
+def test_ties_have_the_subgradient_zero(f: str) -> None:
+    """Equal images and equal features pull in no direction: what is left is the sum over the others."""
+    x = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    dds_ext.rdm(x, f, gamma=1.0 if f == "laplacian" else None).sum().backward()
+    # K_02 and K_12, twice each, decay or grow with the second feature's difference of 2
+    slope = -torch.exp(torch.tensor(-2.0, dtype=torch.float64)).item() if f == "laplacian" else 1.0
+    expected = torch.tensor([[0.0, -2 * slope], [0.0, -2 * slope], [0.0, 4 * slope]], dtype=torch.float64)
+    torch.testing.assert_close(x.grad, expected)
+
+
+def test_degenerate_features_have_finite_gradients() -> None:
+    """A constant feature under zscore, a zero image under cosine, and two equal images under euclidean."""
+    x = features(6, 12, "float64")
+    x[2], x[4], x[:, 3] = 0.0, x[5], 1.5
+    assert bool((gradient(lambda x: dds_ext.rdm(x, normalize="zscore"), x)[:, 3] == 0).all())
+    x[2] = 0.0
+    assert bool((gradient(lambda x: dds_ext.rdm(x, "cosine"), x)[2] == 0).all())
+    assert bool(torch.isfinite(gradient(lambda x: dds_ext.rdm(x, "euclidean"), x)).all())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# float32 and half precision.
+
+
+@pytest.mark.parametrize("f", METRICS)
+def test_float32_gradients(f: str) -> None:
+    """Direction and bias, against float64 on the same input.
+
+    A weight is off by K's relative error, at most 2e-6 / exp(-3) here, and the sums of n = 40 and the statistics add
+    a few 1e-7: 1e-4 of the length leaves room for the cancellation of a sum's terms. Errors that favour no direction
+    average out over the n d = 2600 entries along the gradient: a tenth of that is let through.
+    """
+    for normalize in NORMALIZATIONS:
+        for n, d, offset in ((40, 65, 0.0), (40, 65, 30.0)):
+            x = features(n, d) + offset
+
+            def function(x: Tensor, normalize: str = normalize) -> Tensor:
+                return dds_ext.rdm(x, f, normalize=normalize, channels=13, groups=13)
+
+            exact, found = gradient(function, x.double()), gradient(function, x)
+            assert found.dtype == torch.float32
+            error = found.double() - exact
+            length = exact.norm()
+            assert error.norm() <= 1e-4 * length, (normalize, offset, (error.norm() / length).item())
+            bias = (error * exact).sum().abs() / length**2
+            assert bias <= 1e-5, (normalize, offset, bias.item())
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_half_precision_goes_through_float32(dtype: str) -> None:
+    x = features(7, 12, dtype)
+    for f in ("laplacian", "rbf", "cosine"):
+        found = gradient(lambda x, f=f: dds_ext.rdm(x, f, normalize="zscore"), x)
+        assert found.dtype == x.dtype
+        exact = gradient(lambda x, f=f: dds_ext.rdm(x, f, normalize="zscore"), x.float())
+        assert torch.equal(found, exact.to(x.dtype))
+
+
+def test_l1_gradients_do_not_depend_on_threads(threads: list[int]) -> None:
+    x = features(70, 130)
+    found = []
+    for count in threads:
+        torch.set_num_threads(count)
+        found.append(gradient(lambda x: dds_ext.rdm(x, "laplacian"), x))
+    assert all(torch.equal(g, found[0]) for g in found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The public functions.
+
+
+def test_values_are_those_without_gradients() -> None:
+    x, y = features(8, 12), features(8, 9, seed=1)
+    p = x.clone().requires_grad_()
+    for options in ({"f": "rbf", "normalize": "batch", "channels": 4}, {"center": "unbiased"}, {"condensed": True}):
+        assert torch.equal(dds_ext.rdm(p, **options).detach(), dds_ext.rdm(x, **options))  # type: ignore[arg-type]
+    K = dds_ext.rdm(p)
+    assert torch.equal(dds_ext.center(K, "double").detach(), dds_ext.center(K.detach(), "double"))
+    for function in (dds_ext.dds, dds_ext.cka, lambda x, y: dds_ext.rsa(x, y, g="pearson")):
+        score = function(p, y)
+        assert isinstance(score, Tensor) and score.requires_grad and score.dtype == torch.float64
+        assert score.item() == pytest.approx(function(x, y), abs=1e-12)
+    images = torch.randn(5, 4, 3, 3, requires_grad=True)
+    dds_ext.laplacian_rdm(images, normalize="batch").sum().backward()
+    assert images.grad is not None and images.grad.shape == images.shape
+    with torch.no_grad():
+        assert isinstance(dds_ext.dds(p, y), float)
+    scores = dds_ext.compare(dds_ext.rdm(p)[None], dds_ext.rdm(y)[None], "cosine")
+    assert scores.shape == (1, 1) and scores.requires_grad
+
+
+def test_a_second_set_may_be_the_one_that_requires_grad() -> None:
+    x, y = features(6, 12).numpy(), features(4, 12, seed=1).requires_grad_()
+    dds_ext.rdm(torch.from_numpy(x), Y=y).sum().backward()
+    assert y.grad is not None and bool((y.grad != 0).any())
+
+
+def test_what_is_refused() -> None:
+    x, y = features(6, 12).requires_grad_(), features(6, 9, seed=1)
+    for g in ("spearman", "kendall"):
+        with pytest.raises(ValueError, match=rf"g='{g}' has no gradient: choose from cosine, pearson"):
+            dds_ext.similarity(x, y, g=g)
+    with pytest.raises(TypeError, match=r"out= does not go with gradients"):
+        dds_ext.rdm(x, out=torch.empty(6, 6))
+    with pytest.raises(TypeError, match=r"requires grad, and this function gives no gradients: pass .*detach\(\)"):
+        dds_ext.affinity([x, y])
+    with pytest.raises(TypeError, match=r"requires grad, and this function gives no gradients"):
+        dds_ext.minibatch_cka([x], [y])
+    with pytest.raises(ValueError, match=r"center='double' is for the matrix of one set"):
+        dds_ext.rdm(x, Y=x, center="double")
+    with pytest.raises(TypeError, match=r"unknown option 'gama'"):
+        dds_ext.dds(x, y, gama=1.0)
+    with pytest.raises(ValueError, match=r"X has NaN or infinity in row 2"):
+        dds_ext.dds(torch.where(torch.arange(6)[:, None] == 2, torch.nan, x), y)
+    with pytest.raises(ValueError, match=r"K is not symmetric"):
+        dds_ext.center(torch.arange(16.0).reshape(4, 4).requires_grad_(), "double")
+    loss = dds_ext.rdm(x).sum()
+    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"second derivative"):
+        grad.sum().backward()
+    with pytest.raises(NotImplementedError, match=r"gradient of L1 distances is not served on device 'meta'"):
+        _gradients._of_absolute(*(torch.empty(2, 2, device="meta") for _ in range(3)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What PyTorch asks of an operator.
+
+
+def test_opcheck() -> None:
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)), requires_grad=True)
+
+    K = dds_ext.rdm(features(5, 12))
+    for operator, args in (
+        (OPS.pairwise, (leaf(6, 12),)),
+        (OPS.pairwise, (leaf(2, 6, 12), leaf(2, 5, 12), "rbf", None, "group", 4)),
+        (OPS.pairwise_backward, (K, K, leaf(5, 12).detach(), None, "euclidean", None, "zscore", None, False, 2)),
+        (OPS.normalize, (leaf(6, 12), "batch", 4)),
+        (OPS.normalize, (leaf(12, 6).detach().mT, "zscore")),  # results are contiguous whatever comes in
+        (OPS.pairwise_backward, (K, None, leaf(12, 5).detach().mT, None, "cosine", None, "zscore", None, False, 2)),
+        (OPS.center, (K.clone().requires_grad_(), "unbiased")),
+        (OPS.compare, (K[None].clone().requires_grad_(), torch.stack([K, K]), "pearson")),
+        (OPS.compare, (K[None], torch.stack([K, K]), "kendall")),
+    ):
+        torch.library.opcheck(operator.default, args)
+
+
+def test_vmap_over_models() -> None:
+    x, y = torch.stack([features(8, 12, seed=s) for s in range(3)]), features(8, 9)
+
+    def function(x: Tensor) -> Tensor:
+        return dds_ext.rdm(x, "laplacian", normalize="zscore", center="double")
+
+    assert torch.equal(torch.vmap(function)(x), torch.stack([function(model) for model in x]))
+    assert torch.equal(torch.vmap(function, in_dims=1)(x.movedim(0, 1)), torch.vmap(function)(x))
+    assert torch.equal(torch.vmap(torch.vmap(function))(x[None]), torch.vmap(function)(x)[None])
+    crossed = torch.vmap(lambda a, b: dds_ext.rdm(a, Y=b), in_dims=(0, None))(x, x[0])
+    assert torch.equal(crossed, torch.stack([dds_ext.rdm(model, Y=x[0]) for model in x]))
+    normalized = torch.vmap(lambda a: OPS.normalize(a, "zscore"))(x)
+    assert torch.equal(normalized, torch.stack([OPS.normalize(model, "zscore") for model in x]))
+    found = gradient(lambda x: torch.vmap(lambda x: dds_ext.dds(x, y))(x), x)
+    torch.testing.assert_close(found, gradient(lambda x: torch.stack([dds_ext.dds(m, y) for m in x]), x))
+
+
+def loss(x: Tensor, y: Tensor) -> Tensor:
+    K = dds_ext.rdm(x, "rbf", normalize="instance", channels=4, condensed=True)
+    return 1 - dds_ext.dds(x, y) + dds_ext.cka(x, y) + K.square().sum()
+
+
+@pytest.mark.parametrize("dynamic", (False, True))
+def test_compile_without_graph_breaks(dynamic: bool) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for n in (8, 11):
+        x, y = features(n, 12), features(n, 9, seed=1)
+        torch.testing.assert_close(gradient(lambda x, y=y: compiled(x, y), x), gradient(lambda x, y=y: loss(x, y), x))
+    with pytest.raises(ValueError, match=r"X has NaN"):  # the checks are part of the operators
+        compiled(torch.full((8, 12), torch.nan), features(8, 9))
+
+
+def test_export() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return loss(x, y)
+
+    n = torch.export.Dim("n", min=4, max=1000)
+    program = torch.export.export(Model(), (features(8, 12), features(8, 9)), dynamic_shapes=({0: n}, {0: n}))
+    names = {node.target for node in program.graph.nodes if node.op == "call_function"}
+    assert {OPS.pairwise.default, OPS.center.default, OPS.compare.default} <= names
+    x, y = features(13, 12), features(13, 9)
+    torch.testing.assert_close(program.module()(x, y), loss(x.requires_grad_(), y).detach())
