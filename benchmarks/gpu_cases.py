@@ -25,6 +25,7 @@ SIZES = ((4096, 2048), (200, 2048), (200, 100352), (1000, 2048), (5000, 2048))
 MODELS = 20
 MODEL_SIZES = ((200, 2048), (200, 100352))
 OTHER_SIZE = (1000, 2048)
+GRADIENT_SIZES = ((200, 2048), (1000, 2048))
 COMPARED = (200, 1000)
 CHANNELS = 8
 
@@ -180,6 +181,43 @@ def normalisation_case(normalize: str, n: int, d: int) -> Case:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Gradients.
+
+
+def gradient_contenders(device: Device, n: int, d: int) -> list[Contender]:
+    """Forward and backward of the Laplacian matrix; dds_ext's backward pass by itself for its share of the roof."""
+    X, G = features(n, d, device), features(n, n, device, seed=1)
+    exact = gpu_exact.laplacian_gradient(X, G)
+    K = dds_ext.rdm(X)
+
+    def error(gradient: torch.Tensor) -> float:
+        return float((gradient - exact).norm() / exact.norm())
+
+    def both(matrix: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        x = X.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(matrix(x), x, G)
+        return gradient
+
+    def backward() -> torch.Tensor:
+        operator = torch.ops.dds_ext.pairwise_backward
+        gradient: torch.Tensor = operator(G, K, X, None, "laplacian", None, "none", None, False, 2)[0]
+        return gradient
+
+    ours = partial(dds_ext.rdm, check_finite=False)
+    kind = "relative to the gradient's length"
+    return [
+        Contender("dds_ext", partial(both, ours), error, kind),
+        Contender("dds_ext, backward", backward, error, kind, step="sign", elements=n * n * d),
+        Contender("torch.cdist p=1", partial(both, lambda x: by_l1(x, x, "laplacian")), error, kind),
+    ]
+
+
+def gradient_case(n: int, d: int) -> Case:
+    about = f"forward and backward of the Laplacian matrix of {n} images with {d} features, float32"
+    return Case(f"gradient-{n}x{d}", about, partial(gradient_contenders, n=n, d=d), {"n": n, "d": d})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Many models, and comparisons.
 
 
@@ -247,6 +285,7 @@ def cases(
     sizes: Sequence[tuple[int, int]] = SIZES,
     model_sizes: Sequence[tuple[int, int]] = MODEL_SIZES,
     other: tuple[int, int] = OTHER_SIZE,
+    gradient_sizes: Sequence[tuple[int, int]] = GRADIENT_SIZES,
     compared: Sequence[int] = COMPARED,
 ) -> dict[str, Case]:
     n, d = other
@@ -271,6 +310,7 @@ def cases(
         *(matrix_case("laplacian", *size) for size in sizes),
         *batches,
         *dds,
+        *(gradient_case(*size) for size in gradient_sizes),
         *(matrix_case(f, *size) for f in ("linear", "euclidean") for size in sizes),
         rsa,
         *(normalisation_case(q, n, d) for q in dds_ext.NORMALIZATIONS if q != "none"),
