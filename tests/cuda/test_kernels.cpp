@@ -155,13 +155,13 @@ void check_results() {
             check(what + ", condensed", {x.features()}, nullptr, like, metrics, Centering::none);
         }
     }
-    // several segments of a row, and several groups of images
+    // several segments of a row; several groups of images, and more items of one slab than there are blocks
     for (const auto& metrics : kFamilies) {
         dds::RdmParams like;
         like.norm = index_of(dds::norms(), "zscore");
-        const Array wide(5, 4099, Dtype::f32, {1, 0}), many(250, 3, Dtype::f32, {1, 0});
+        const Array wide(5, 4099, Dtype::f32, {1, 0}), many(250, 3, Dtype::f32, {1, 0}), more(250, 5, Dtype::f32, {});
         check(metrics[0] + ", many features", {wide.features()}, nullptr, like, metrics, Centering::none);
-        check(metrics[0] + ", many images", {many.features()}, nullptr, like, metrics, Centering::double_);
+        check(metrics[0] + ", many images", {many.features(), more.features()}, nullptr, like, metrics, Centering::double_);
     }
 }
 
