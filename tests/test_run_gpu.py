@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def test_every_case_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     class Kernels:
         @staticmethod
         def roofs() -> list[str]:
-            return ["dot", "squared_difference", "absolute_difference", "sign"]
+            return re.findall(r'\{"(\w+)", start<', (ROOT / "csrc" / "cuda" / "roof.cu").read_text())
 
         @staticmethod
         def start_roof(index: int, steps: int, blocks: int, sink: int, stream: int) -> int:
@@ -216,6 +217,7 @@ def test_every_case_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         for contender, entry in case["contenders"].items():
             assert "failed" not in entry and entry["median_s"] > 0, (name, contender, entry)
             assert "error" in entry, (name, contender)
+            assert ("step" in entry) == ("fraction_of_roof" in entry), (name, contender)
         assert run_gpu.sound(case), (name, case)
         assert run_gpu.line(name, case).startswith(f"{name}: dds_ext")
 
