@@ -207,29 +207,27 @@ void check_centring() {
 // The signed sums against their definition, of whole numbers, so that nothing is rounded; many of them are ties. 15, 33 and
 // 49 rows of y are one slab, three and four: the places that slabs take turns in are used again.
 template <class T>
-void check_signs(Dtype dtype) {
-    const size_t count = 2, n = 35, d = 130;
-    for (size_t m : {15, 33, 49}) {
+void check_signed_sums(Dtype dtype) {
+    const int64_t n = 35, d = 130;
+    for (int64_t m : {15, 33, 49}) {
         std::mt19937 generator(static_cast<unsigned>(m));
-        const auto numbers = [&](size_t size) {
-            std::vector<T> made(size);
+        const auto numbers = [&](int64_t count) {
+            std::vector<T> made(static_cast<size_t>(count));
             for (T& x : made) x = static_cast<T>(generator() % 7) - 3;
             return made;
         };
-        const std::vector<T> x = numbers(count * n * d), y = numbers(count * m * d), w = numbers(count * m * n);
-        std::vector<T> totals(count * n), out(count * n * d, NAN), exact(count * n * d);
-        for (size_t model = 0; model < count; ++model)
-            for (size_t j = 0; j < m; ++j)
-                for (size_t i = 0; i < n; ++i) {
-                    const T weight = w[(model * m + j) * n + i];
-                    totals[model * n + i] += weight;
-                    for (size_t k = 0; k < d; ++k) {
-                        const T a = x[(model * n + i) * d + k], b = y[(model * m + j) * d + k];
-                        exact[(model * n + i) * d + k] += weight * static_cast<T>((a > b) - (a < b));
-                    }
+        const std::vector<T> x = numbers(n * d), y = numbers(m * d), w = numbers(m * n);
+        std::vector<T> totals(n), out(n * d, NAN), exact(n * d);
+        for (int64_t j = 0; j < m; ++j)
+            for (int64_t i = 0; i < n; ++i) {
+                const T weight = w[j * n + i];
+                totals[i] += weight;
+                for (int64_t k = 0; k < d; ++k) {
+                    const T a = x[i * d + k], b = y[j * d + k];
+                    exact[i * d + k] += weight * static_cast<T>((a > b) - (a < b));
                 }
-        dds::cuda::run_sign_sums(
-            {x.data(), y.data(), w.data(), totals.data(), out.data(), count, n, static_cast<int64_t>(m), d}, dtype, nullptr);
+            }
+        dds::cuda::run_sign_sums({x.data(), y.data(), w.data(), totals.data(), out.data(), 1, n, m, d}, dtype, nullptr);
         if (out == exact) continue;
         ++failures;
         std::fprintf(stderr, "FAILED: signed sums, type %d, %d rows\n", static_cast<int>(dtype), static_cast<int>(m));
@@ -242,8 +240,8 @@ int main() {
     check_results();
     check_what_is_wrong();
     check_centring();
-    check_signs<float>(Dtype::f32);
-    check_signs<double>(Dtype::f64);
+    check_signed_sums<float>(Dtype::f32);
+    check_signed_sums<double>(Dtype::f64);
     if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
     return failures ? 1 : 0;
 }
