@@ -62,7 +62,6 @@ public:
                     sums[r][c] = 0;
                 });
         }
-        wait_copies<0>();  // redundant: the last slab asked for lies beyond y, and is zeros without a copy
     }
 
 private:

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cuda/gradient.h"
 #include "cuda/launch.h"
+#include "cuda/signed_sums.h"
 
 namespace {
 
@@ -227,7 +227,7 @@ void check_signed_sums(Dtype dtype) {
                     exact[i * d + k] += weight * static_cast<T>((a > b) - (a < b));
                 }
             }
-        dds::cuda::run_sign_sums({x.data(), y.data(), w.data(), totals.data(), out.data(), 1, n, m, d}, dtype, nullptr);
+        dds::cuda::run_signed_sums({x.data(), y.data(), w.data(), totals.data(), out.data(), n, m, d}, dtype, nullptr);
         if (out == exact) continue;
         ++failures;
         std::fprintf(stderr, "FAILED: signed sums, type %d, %d rows\n", static_cast<int>(dtype), static_cast<int>(m));
