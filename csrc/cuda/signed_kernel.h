@@ -50,8 +50,10 @@ public:
         });
         const int64_t slabs = (m_ + Shape::slab - 1) / Shape::slab;
         load(0, shared);
+        commit_copies();
         for (int64_t s = 0; s < slabs; ++s) {
-            load(s + 1, shared);
+            if (s + 1 < slabs) load(s + 1, shared);
+            commit_copies();
             wait_copies<1>();
             __syncthreads();
             add(shared + s % 2 * Shape::stage, x, sums);
@@ -81,7 +83,6 @@ private:
         T* to = shared + slab % 2 * Shape::stage;
         copy<Shape::cols>(y_, slab * Shape::slab, k0_, d_, to);
         copy<Shape::rows>(w_, slab * Shape::slab, i0_, n_, to + Shape::slab * Shape::cols);
-        commit_copies();
     }
 
     // Of a matrix of m_ rows and `width` columns, the slab at (j, at).
