@@ -5,7 +5,8 @@ dds_ext is timed with check_finite=False unless the row says "checked": the chec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -19,18 +20,19 @@ from measure import pair_elements
 import dds_ext
 from dds_ext._arrays import features as as_features
 from dds_ext._compute import compute
-from dds_ext._requests import Options, Request
+from dds_ext._requests import METRIC, Options, Request
 
 SIZES = ((4096, 2048), (200, 2048), (200, 100352), (1000, 2048), (5000, 2048))
 MODELS = 20
 MODEL_SIZES = ((200, 2048), (200, 100352))
 OTHER_SIZE = (1000, 2048)
+GRADIENT_SIZES = ((200, 2048), (1000, 2048))
 COMPARED = (200, 1000)
 CHANNELS = 8
 
-STEPS = dict.fromkeys(("linear", "cosine", "pearson"), "dot")
-STEPS |= dict.fromkeys(("sqeuclidean", "euclidean", "rbf"), "squared_difference")
-STEPS |= dict.fromkeys(("laplacian", "manhattan"), "absolute_difference")
+ROOFS = ("dot", "squared_difference", "absolute_difference")
+"""By the step of a metric."""
+STEPS = {f: ROOFS[METRIC[f].step] for f in dds_ext.METRICS}
 SCORE = 1e-5
 """Promised of scores that are no rank correlations."""
 
@@ -63,12 +65,14 @@ def models(n: int, d: int, device: Device) -> list[torch.Tensor]:
 # One matrix.
 
 
-def gram(X: torch.Tensor, Y: torch.Tensor, precision: str) -> torch.Tensor:
-    """X Y', in float32 ("highest") or TF32 ("high") on tensor cores."""
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Matrix products in float32 ("highest") or TF32 ("high") on tensor cores."""
     torch.set_float32_matmul_precision(precision)
-    product = X @ Y.T
-    torch.set_float32_matmul_precision("highest")
-    return product
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def by_gram(X: torch.Tensor, Y: torch.Tensor, f: str, gamma: float | None, precision: str) -> torch.Tensor:
@@ -76,9 +80,11 @@ def by_gram(X: torch.Tensor, Y: torch.Tensor, f: str, gamma: float | None, preci
     if f in ("cosine", "pearson"):
         if f == "pearson":
             X, Y = X - X.mean(1, keepdim=True), Y - Y.mean(1, keepdim=True)
-        unit = torch.nn.functional.normalize
-        return 1 - gram(unit(X), unit(Y), precision)
-    G = gram(X, Y, precision)
+        X, Y = torch.nn.functional.normalize(X), torch.nn.functional.normalize(Y)
+    with products(precision):
+        G = X @ Y.T
+    if f in ("cosine", "pearson"):
+        return 1 - G
     if f == "linear":
         return G
     D = (X.square().sum(1)[:, None] + Y.square().sum(1) - 2 * G).clamp_(min=0)
@@ -91,10 +97,8 @@ def by_l1(X: torch.Tensor, Y: torch.Tensor, f: str) -> torch.Tensor:
 
 
 def corrcoef(X: torch.Tensor, precision: str) -> torch.Tensor:
-    torch.set_float32_matmul_precision(precision)
-    R = 1 - torch.corrcoef(X)
-    torch.set_float32_matmul_precision("highest")
-    return R
+    with products(precision):
+        return 1 - torch.corrcoef(X)
 
 
 def peers(X: torch.Tensor, Y: torch.Tensor, f: str, gamma: float | None) -> dict[str, tuple[Callable[[], Any], bool]]:
@@ -180,6 +184,43 @@ def normalisation_case(normalize: str, n: int, d: int) -> Case:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Gradients.
+
+
+def gradient_contenders(device: Device, n: int, d: int) -> list[Contender]:
+    """Forward and backward of the Laplacian matrix; dds_ext's backward pass by itself for its share of the roof."""
+    X, G = features(n, d, device), features(n, n, device, seed=1)
+    exact = gpu_exact.laplacian_gradient(X, G)
+    K = dds_ext.rdm(X)
+
+    def error(gradient: torch.Tensor) -> float:
+        return float((gradient - exact).norm() / exact.norm())
+
+    def both(matrix: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        x = X.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(matrix(x), x, G)
+        return gradient
+
+    def backward() -> torch.Tensor:
+        operator = torch.ops.dds_ext.pairwise_backward
+        gradient: torch.Tensor = operator(G, K, X, None, "laplacian", None, "none", None, False, 2)[0]
+        return gradient
+
+    ours = partial(dds_ext.rdm, check_finite=False)
+    kind = "relative to the gradient's length"
+    return [
+        Contender("dds_ext", partial(both, ours), error, kind),
+        Contender("dds_ext, backward", backward, error, kind, step="sign", elements=n * n * d),
+        Contender("torch.cdist p=1", partial(both, lambda x: by_l1(x, x, "laplacian")), error, kind),
+    ]
+
+
+def gradient_case(n: int, d: int) -> Case:
+    about = f"forward and backward of the Laplacian matrix of {n} images with {d} features, float32"
+    return Case(f"gradient-{n}x{d}", about, partial(gradient_contenders, n=n, d=d), {"n": n, "d": d})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Many models, and comparisons.
 
 
@@ -209,11 +250,12 @@ def measure_contenders(device: Device, measure: str, n: int, d: int) -> list[Con
         return float((torch.as_tensor(scores).to(device) - exact).abs().max())
 
     roof = (STEPS[options["f"]], MODELS * pair_elements(n, d))
-    return [
-        Contender("dds_ext", partial(dds_ext.affinity, X, **options), error, "absolute", promise, *roof, False),
-        Contender("dds_ext, unchecked", partial(dds_ext.affinity, X, check_finite=False, **options), error, "absolute",
-                  promise, *roof, False),
-    ]  # fmt: skip
+
+    def ours(name: str, **more: Any) -> Contender:
+        call = partial(dds_ext.affinity, X, **options, **more)
+        return Contender(name, call, error, "absolute", promise, *roof, capturable=False)
+
+    return [ours("dds_ext"), ours("dds_ext, unchecked", check_finite=False)]
 
 
 def grid_contenders(device: Device, n: int, d: int) -> list[Contender]:
@@ -247,6 +289,7 @@ def cases(
     sizes: Sequence[tuple[int, int]] = SIZES,
     model_sizes: Sequence[tuple[int, int]] = MODEL_SIZES,
     other: tuple[int, int] = OTHER_SIZE,
+    gradient_sizes: Sequence[tuple[int, int]] = GRADIENT_SIZES,
     compared: Sequence[int] = COMPARED,
 ) -> dict[str, Case]:
     n, d = other
@@ -271,6 +314,7 @@ def cases(
         *(matrix_case("laplacian", *size) for size in sizes),
         *batches,
         *dds,
+        *(gradient_case(*size) for size in gradient_sizes),
         *(matrix_case(f, *size) for f in ("linear", "euclidean") for size in sizes),
         rsa,
         *(normalisation_case(q, n, d) for q in dds_ext.NORMALIZATIONS if q != "none"),

@@ -87,6 +87,17 @@ def matrix(
     return centered(pairwise(Z, Z if Y is None else Y.double(), f, gamma), center)
 
 
+def laplacian_gradient(X: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
+    """(n, d) float64: by X, from that by its Laplacian matrix, image by image so that no (n, n, d) array is made."""
+    Z, W = X.double(), G.double() + G.T.double()
+    out = torch.empty_like(Z)
+    for i, z in enumerate(Z):
+        D = z - Z
+        slopes = torch.exp(D.abs().sum(1) / -len(z)) / -len(z)
+        out[i] = (W[i] * slopes) @ D.sign()
+    return out
+
+
 class Errors:
     """How far results are from the matrix: largest error of an entry, relative to what the promise is relative
     to.

@@ -72,6 +72,14 @@ def issue_seconds(call: Callable[[], Any], device: torch.device) -> float:
     return statistics.median(times)
 
 
+def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
+    """Of torch's memory on the device, that a call takes at most on top of what is there; its result is part of it."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
 def repeated(call: Callable[[], Any], times: int, captured: bool) -> Callable[[], None]:
     """What makes that many calls, one after the other."""
 
@@ -116,7 +124,7 @@ def timed(contender: Contender, device: torch.device) -> dict[str, Any]:
 
 
 def measured(contender: Contender, device: torch.device) -> dict[str, Any]:
-    """Times and error; why it failed, where it does."""
+    """Times, error and peak memory (of a GPU); why it failed, where it does."""
     entry: dict[str, Any] = {}
     try:
         result = contender.call()
@@ -126,6 +134,8 @@ def measured(contender: Contender, device: torch.device) -> dict[str, Any]:
             if contender.promise is not None:
                 entry |= {"promise": contender.promise, "error_over_promise": error / contender.promise}
         del result
+        if device.type == "cuda":
+            entry["peak_bytes"] = peak_bytes(contender.call, device)
         entry |= timed(contender, device)
         if contender.step is not None:
             entry |= {"step": contender.step, "pair_elements": contender.elements}

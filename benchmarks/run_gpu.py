@@ -223,7 +223,6 @@ def cases(command: Sequence[str], names: Sequence[str], seconds: float, results:
     is left out by the next."""
     until = time.monotonic() + seconds
     waiting: list[str] | None = None
-    failed: dict[str, str] = {}
     while waiting is None or waiting:
         current, why = None, ""
         worker = Worker([*command, *(names if waiting is None else waiting)])
@@ -250,18 +249,18 @@ def cases(command: Sequence[str], names: Sequence[str], seconds: float, results:
             save(output, results)
             print(f"nothing more can be measured: {results['measuring']}", flush=True)
             break
+        failed: dict[str, str] = {}
         if why == OUT_OF_TIME:
-            failed |= dict.fromkeys(waiting, OUT_OF_TIME)
+            failed = dict.fromkeys(waiting, OUT_OF_TIME)
             waiting = []
         elif current is not None:
-            failed[current] = why or status
+            failed = {current: why or status}
             waiting.remove(current)
         for name, reason in failed.items():
-            results["cases"].setdefault(name, {}).setdefault("failed", reason)
+            case = results["cases"].setdefault(name, {})
+            case.setdefault("failed", reason)
+            print(line(name, case), flush=True)
         save(output, results)
-        for name in failed:
-            print(line(name, results["cases"][name]), flush=True)
-        failed = {}
 
 
 def main() -> int:

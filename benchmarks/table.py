@@ -1,14 +1,17 @@
-"""The README's table of speeds and errors, from the results: python benchmarks/table.py."""
+"""Writes the measured figures into the README's table and into that of the drop-ins: python benchmarks/table.py."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 OURS = "dds_ext"
+HEADER = "| task | dds_ext | of the roof | largest error | others |"
 # what a row is called, its case, and the peers shown beside it
 ROWS = {
     "laplacian, 200 x 2,048": ("laplacian-200x2048", ("scikit-learn", "SciPy pdist", "torch pdist")),
@@ -29,10 +32,7 @@ def _time(seconds: float) -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """Median times, the fraction of the roof, the largest error, and how many times longer others take, in Markdown."""
-    lines = [
-        "| task | dds_ext | of the roof | largest error | others |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [HEADER, "|---|---|---|---|---|"]
     for label, (case, peers) in ROWS.items():
         contenders = results["cases"][case]["contenders"]
         ours = contenders[OURS]
@@ -50,5 +50,46 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def readme(page: str, results: Mapping[str, Any]) -> str:
+    """The README with its table as measured."""
+    start = page.index(HEADER)
+    return page[:start] + table(results) + page[page.index("\n\n", start) :]
+
+
+def drop_ins(page: str, results: Mapping[str, Any]) -> str:
+    """The page of the drop-ins; the last column of its rows says how many times longer the originals take."""
+    return "\n".join(_drop_in(row, results["cases"]) for row in page.split("\n"))
+
+
+def _drop_in(row: str, cases: Mapping[str, Any]) -> str:
+    """A row ends as it did where none of the functions that it imports has a case, named package-function-variant."""
+    cells = row.split(" | ")
+    imported = re.fullmatch(r"`.* import (.*)`", cells[2]) if len(cells) == 5 else None
+    if imported is None:
+        return row
+    functions = imported[1].split(", ")
+    measured = []
+    for function in functions:
+        ratios = [
+            f"{case.split('-', 2)[2]} {_ratio(result['contenders'])}"
+            for case, result in cases.items()
+            if case.split("-")[1] == function
+        ]
+        if ratios:
+            measured.append((f"{function}: " if len(functions) > 1 else "") + ", ".join(ratios))
+    return " | ".join([*cells[:4], f"{'; '.join(measured)} |"]) if measured else row
+
+
+def _ratio(contenders: Mapping[str, Any]) -> str:
+    (original,) = contenders.keys() - {OURS}
+    return f"{contenders[original]['median_s'] / contenders[OURS]['median_s']:.2g} x"
+
+
+# each page, what writes its figures, and where they are
+PAGES = (("README.md", readme, "cpu.json"), ("docs/use-it-from-your-tool.md", drop_ins, "compat.json"))
+
+
 if __name__ == "__main__":
-    print(table(json.loads(RESULTS.read_text())))
+    for name, write, results in PAGES:
+        page = ROOT / name
+        page.write_text(write(page.read_text(), json.loads((RESULTS / results).read_text())))

@@ -83,8 +83,8 @@ def center(kernels: ModuleType, K: torch.Tensor, mode: int) -> None:
 
 def signed_sums(kernels: ModuleType, w: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """sum_j w_ij sign(x_i - y_j), of contiguous (n, m), (n, d), (m, d)."""
-    by_y, totals, out = w.mT.contiguous(), w.sum(1), torch.empty_like(x)
-    addresses = [t.data_ptr() for t in (x, y, by_y, totals, out)]
+    by_y, out = w.mT.contiguous(), torch.empty_like(x)
+    addresses = [t.data_ptr() for t in (x, y, by_y, out)]
     with _current(x.device) as stream:
         kernels.signed_sums(*addresses, *w.shape, x.shape[1], DTYPES[dtype_name(x)], stream)
     return out
@@ -141,7 +141,8 @@ def _with_gamma(kernels: ModuleType, r: Request, device: torch.device) -> Reques
         own.raise_for(statuses[0])
         if not in_float64[0]:
             break
-    return replace(r, options=replace(r.options, gamma=statuses[0].gammas[0]))
+    r.gamma = statuses[0].gammas[0]
+    return replace(r, options=replace(r.options, gamma=r.gamma))
 
 
 def _overflow(request: Request, out: torch.Tensor) -> ValueError:

@@ -2,7 +2,8 @@
 
 ``DDS_PATCH=scipy python -m pytest -p patched --pyargs scipy.spatial.tests.test_distance`` in this folder. rsatoolbox's
 wheel has no tests; those of its source archive 0.0.4 run with later versions: copy them to a folder of their own, and
-there, with this folder on PYTHONPATH, ``DDS_PATCH=rsatoolbox python -m pytest -p patched test_compare_rdm.py``.
+there, with this folder on PYTHONPATH, ``DDS_PATCH=rsatoolbox python -m pytest -p patched test_compare_rdm.py``. Its
+test_noise_ceiling.py needs `parameterized`, from PyPI.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ INPUTS: dict[str, Any] = {
     "wide": random.normal(size=(5, 3000)) + 3,
     "one column": random.normal(size=(9, 1)),
     "one row": random.normal(size=(1, 8)),
+    "one zero row": np.zeros((1, 8)),
     "float32": DENSE.astype(np.float32),
     "float16": DENSE.astype(np.float16),
     "integers": random.integers(-5, 6, size=(12, 7)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -136,6 +137,45 @@ def test_compare(method: str, kind: str) -> None:
         wanted = answer(original_compare, RDMs(a), RDMs(a[:2]), method)
         got = answer(compat.compare, RDMs(a), RDMs(a[:2]), method)
         np.testing.assert_equal(type(got), type(wanted))
+
+
+ZEROS = np.concatenate([vectors(2, 5), np.zeros((2, 10))])
+# 10 times 0.1, added one by one, is not 1
+CONSTANTS = np.concatenate([vectors(2, 5), [[0.5] * 10], [[0.1] * 10]])
+
+
+@pytest.mark.parametrize("method", ["cosine", "corr", "spearman"])
+def test_compare_with_vectors_of_norm_0(method: str) -> None:
+    for V in (ZEROS, CONSTANTS):
+        for rows in itertools.product(range(4), repeat=3):
+            for dtype in (np.float64, np.float32):
+                a, b = V[list(rows)].astype(dtype), vectors(2, 5, seed=1)
+                for first, second in ((a, b), (b, a), (a, a)):
+                    wanted = original_compare(first, second, method)
+                    got = compat.compare(first, second, method)
+                    assert got.dtype == wanted.dtype
+                    # the original forms the norms of float32 in float32: sums of 10 products
+                    np.testing.assert_allclose(got, wanted, rtol=0, atol=SCORE if dtype == np.float64 else 1e-6)
+
+
+@pytest.mark.parametrize("method", ["cosine", "corr", "spearman"])
+def test_compare_serves_vectors_of_norm_0(method: str) -> None:
+    b = vectors(2, 5, seed=1)
+    with compat.patch("rsatoolbox") as counts:
+        rsatoolbox.rdm.compare(ZEROS, b, method)
+        rsatoolbox.rdm.compare(ZEROS[2:], b, method)
+        rsatoolbox.rdm.compare(b, ZEROS[2:], method)
+        rsatoolbox.rdm.compare(CONSTANTS[:3], b, method)
+        assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=4)
+        rsatoolbox.rdm.compare(ZEROS[[2, 0, 1]], b, method)  # the original's scores are not in their places
+        assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=4, passed_on=1)
+
+
+def test_noise_ceiling_of_zeros_is_the_originals_error() -> None:
+    for method in ("cosine", "corr"):
+        wanted = answer(inference.boot_noise_ceiling, RDMs(ZEROS), method)
+        assert wanted[0] is ValueError
+        assert answer(compat.boot_noise_ceiling, RDMs(ZEROS), method) == wanted
 
 
 @pytest.mark.parametrize(

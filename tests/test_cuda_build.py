@@ -135,7 +135,7 @@ def test_inner_loops(tmp_path: Path, shape: str, step: str) -> None:
 
 @needs_disassembler
 def test_loop_of_the_gradient(tmp_path: Path) -> None:
-    """No spills, and at most 1.15 times the three issue slots of a pair-element: four rows of 32 pairs at a time."""
+    """No spills, and at most 1.15 times the four issue slots of a pair-element: four rows of 32 pairs at a time."""
     source = tmp_path / "signed_sums.cu"
     source.write_text(
         '#include "cuda/signed_kernel.h"\n'
@@ -145,7 +145,7 @@ def test_loop_of_the_gradient(tmp_path: Path) -> None:
     names = min((names for _, names in loops(compiled(source, "90")) if names.count("FADD") >= 128), key=len)
     counts = Counter(names)
     assert not counts["LDL"] and not counts["STL"], counts
-    assert counts["FADD"] == 128 and counts["FFMA"] == 256 and len(names) <= 1.15 * 384, counts
+    assert counts["FADD"] == 128 and counts["FFMA"] == 384 and len(names) <= 1.15 * 512, counts
 
 
 @needs_disassembler
@@ -157,7 +157,7 @@ def test_roofs_do_what_they_say(tmp_path: Path) -> None:
         "DotStep": {"float": 64},
         "SquaredStep": {"float": 128},
         "AbsoluteStep": {"float": 128},
-        "SignStep": {"float": 192},
+        "SignStep": {"float": 256},
         "14HalfDifference": {"HFMA2": 32},
         "HalfProduct": {"HMMA": 8},
         "Tf32Product": {"HMMA": 8},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from support import CENTERINGS, DTYPES, METRICS, NORMALIZATIONS, features
+from support import CENTERINGS, DTYPES, METRICS, NORMALIZATIONS, Array, features
 from torch import Tensor
 
 import dds_ext
@@ -48,19 +50,28 @@ def signed_sums(x: Tensor, y: Tensor, w: Tensor, threads: int, isa: str) -> Tens
     return out
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_signed_sums(dtype: torch.dtype, isa: str) -> None:
-    """Against signs written out; sizes straddle vectors, register tiles, 48 columns and blocks of 256 rows."""
-    generator = torch.Generator().manual_seed(0)
-    for n, m, d in ((1, 1, 1), (2, 3, 4), (5, 7, 17), (50, 61, 49), (3, 257, 96), (97, 300, 130)):
+@functools.cache
+def signed_sum_cases(dtype: str) -> list[tuple[Tensor, Tensor, Tensor, Array, Array]]:
+    """x, y, w, the sums written out, and how far off they may be: sizes straddle vectors, register tiles, 48 columns
+    and blocks of 256 rows."""
+    random = np.random.default_rng(0)
+    cases = []
+    for n, m, d in ((1, 1, 1), (2, 3, 4), (5, 7, 17), (50, 61, 49), (3, 257, 96), (65, 300, 130)):
         # quarters: differences are exact, and a quarter of them are ties
-        x, y = (torch.randint(-2, 2, (rows, d), generator=generator).to(dtype) / 4 for rows in (n, m))
-        w = torch.randn(n, m, dtype=dtype, generator=generator)
-        exact = torch.stack([(w[i].double()[:, None] * torch.sign(x[i] - y).double()).sum(0) for i in range(n)])
-        found = signed_sums(x, y, w, 1, isa)
+        x, y = (random.integers(-2, 2, (rows, d)).astype(dtype) / 4 for rows in (n, m))
+        w = random.normal(size=(n, m)).astype(dtype)
+        exact = np.stack([w[i].astype(np.float64) @ np.sign(x[i] - y).astype(np.float64) for i in range(n)])
         # m additions of numbers of which none exceeds the sum of the weights' sizes
-        bound = m * torch.finfo(dtype).eps * w.abs().sum(1, keepdim=True)
-        assert bool(((found - exact).abs() <= bound).all()), (n, m, d)
+        bound = m * np.finfo(dtype).eps * np.abs(w).sum(axis=1, keepdims=True)
+        cases.append((*map(torch.from_numpy, (x, y, w)), exact, bound))
+    return cases
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_signed_sums(dtype: str, isa: str) -> None:
+    for x, y, w, exact, bound in signed_sum_cases(dtype):
+        found = signed_sums(x, y, w, 1, isa)
+        assert bool((np.abs(found.double().numpy() - exact) <= bound).all()), (x.shape, y.shape)
         assert torch.equal(found, signed_sums(x, y, w, 3, isa))
 
 

@@ -1,4 +1,6 @@
-"""The lines that docs/use-it-from-your-tool.md gives for tools without a drop-in, against those tools' formulas."""
+"""The lines that docs/use-it-from-your-tool.md gives for tools without a drop-in: against those tools' formulas, and
+against the tools themselves where they are installed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
@@ -70,6 +73,60 @@ def test_line(line: str, wanted: Any) -> None:
     got = eval(line, names | {"model": squareform(A), "subjects": SUBJECTS})
     # float64 sums of up to 24^2 terms
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+
+
+PACKAGES = [
+    ("thingsvision.core.rsa", 'compute_rdm(X, method="correlation")', 'dds_ext.rdm(X, "pearson")'),
+    (
+        "thingsvision.core.rsa",
+        'compute_rdm(X, method="gaussian")',
+        '1 - dds_ext.rdm(X, "rbf", gamma=1 / dds_ext.rdm(X, "sqeuclidean").mean())',
+    ),
+    ("thingsvision.core.rsa", 'correlate_rdms(A, B, correlation="spearman")', 'dds_ext.compare(A, B, "spearman")'),
+    (
+        "thingsvision.core.cka",
+        'get_cka("numpy", m=n, kernel="linear", unbiased=u).compare(X, Y)',
+        "dds_ext.cka(X, Y, unbiased=u)",
+    ),
+    (
+        "thingsvision.core.cka",
+        'get_cka("numpy", m=n, kernel="rbf", sigma=s).compare(X, Y)',
+        'dds_ext.cka(X, Y, kernel="rbf", gamma=1 / (2 * s**2))',
+    ),
+    ("mne_rsa", "mne_rsa.compute_rdm(X)", 'dds_ext.rdm(X, "pearson", condensed=True)'),
+    (
+        "mne_rsa",
+        'mne_rsa.rsa(a, b, metric="spearman")',
+        'dds_ext.compare(squareform(a), squareform(b), "spearman")',
+    ),
+]
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize(("module", "before", "after"), PACKAGES, ids=[before for _, before, _ in PACKAGES])
+def test_line_against_the_package(module: str, before: str, after: str, unbiased: bool) -> None:
+    package = pytest.importorskip(module, reason=f"{module} is not installed")
+    assert f"| `{before}` | `{after}` |" in PAGE
+    names = {"dds_ext": dds_ext, "squareform": squareform, "X": X, "Y": Y, "n": len(X), "u": unbiased, "s": 3.0}
+    names |= {"A": squareform(A), "B": squareform(B), "a": A, "b": B}
+    wanted = eval(before, vars(package) | {module: package} | names)
+    # float64 sums of up to 24^2 terms
+    np.testing.assert_allclose(eval(after, names), wanted, rtol=0, atol=1e-12)
+
+
+def test_minibatch_cka_against_torch_cka() -> None:
+    torch_cka = pytest.importorskip("torch_cka", reason="torch_cka is not installed")
+    after = "dds_ext.minibatch_cka((f1(x) for x, *_ in loader), (f2(x) for x, *_ in loader))"
+    assert f"| `CKA(m1, m2, model1_layers=[a], model2_layers=[b]).compare(loader)` | `{after}` |" in PAGE
+    torch.manual_seed(0)
+    m1, m2 = (torch.nn.Sequential(torch.nn.Linear(15, d), torch.nn.Tanh(), torch.nn.Linear(d, 5)) for d in (20, 8))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(72, 15)), batch_size=24)
+    theirs = torch_cka.CKA(m1, m2, "one", "two", model1_layers=["1"], model2_layers=["1"])
+    with torch.no_grad():
+        theirs.compare(loader, loader)
+        got = eval(after, {"dds_ext": dds_ext, "loader": loader, "f1": m1[:2], "f2": m2[:2]})
+    # its sums of 24^2 products are in float32, and their parts some 10 times what is left of them: 240 roundings
+    np.testing.assert_allclose(got, theirs.export()["CKA"].item(), rtol=0, atol=240 * 2**-24)
 
 
 def test_every_drop_in_is_in_the_table() -> None:

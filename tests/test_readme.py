@@ -1,11 +1,15 @@
-"""The figures of the README and of the page on Mini-Taskonomy are those of the committed results."""
+"""The figures in the pages are those of the committed results."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,10 +23,14 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_table_of_speeds() -> None:
-    results = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())
-    text = (ROOT / "README.md").read_text()
-    assert script("table").table(results) in text, "put `python benchmarks/table.py` into the README"
+SPEEDS = script("table").PAGES
+
+
+@pytest.mark.parametrize(("page", "write", "results"), SPEEDS, ids=[name for name, *_ in SPEEDS])
+def test_speeds(page: str, write: Callable[[str, Any], str], results: str) -> None:
+    text = (ROOT / page).read_text()
+    measured = json.loads((ROOT / "benchmarks" / "results" / results).read_text())
+    assert write(text.replace(" x |", " times |"), measured) == text, "run `python benchmarks/table.py`"
 
 
 def test_tables_of_mini_taskonomy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -166,6 +167,13 @@ def test_the_scores_are_the_reference(measure: str) -> None:
     np.testing.assert_allclose(gpu_exact.scores(X, **dds_ext.MEASURES[measure]), exact, rtol=0, atol=1e-12)
 
 
+def test_the_gradient_is_the_derivative() -> None:
+    X, G = features(9, 30), features(9, 9, seed=1)
+    x = X.double().requires_grad_()
+    (exact,) = torch.autograd.grad(gpu_exact.matrix(x, "laplacian"), x, G.double())
+    np.testing.assert_allclose(gpu_exact.laplacian_gradient(X, G), exact, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("f", METRICS)
 def test_errors_are_seen(f: str) -> None:
     """An entry that is off by twice what is promised."""
@@ -186,7 +194,7 @@ def test_every_case_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     class Kernels:
         @staticmethod
         def roofs() -> list[str]:
-            return ["dot", "squared_difference", "absolute_difference"]
+            return re.findall(r'\{"(\w+)", start<', (ROOT / "csrc" / "cuda" / "roof.cu").read_text())
 
         @staticmethod
         def start_roof(index: int, steps: int, blocks: int, sink: int, stream: int) -> int:
@@ -197,7 +205,7 @@ def test_every_case_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(gpu_measure, "SAMPLE", 0)
     monkeypatch.setattr(gpu_measure.roofs, "__defaults__", (1, 1 << 10))
     monkeypatch.setattr(gpu_cases, "MODELS", 3)
-    cases = gpu_cases.cases([(24, 64)], [(20, 64), (20, 128)], (30, 64), (12,))
+    cases = gpu_cases.cases([(24, 64)], [(20, 64), (20, 128)], (30, 64), [(20, 64)], (12,))
     assert gpu_worker.work([gpu_worker.ROOFS, *cases], cases, CPU) == 0
     results: dict[str, Any] = {"cases": {}}
     for line in capsys.readouterr().out.splitlines():
@@ -209,6 +217,7 @@ def test_every_case_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         for contender, entry in case["contenders"].items():
             assert "failed" not in entry and entry["median_s"] > 0, (name, contender, entry)
             assert "error" in entry, (name, contender)
+            assert ("step" in entry) == ("fraction_of_roof" in entry), (name, contender)
         assert run_gpu.sound(case), (name, case)
         assert run_gpu.line(name, case).startswith(f"{name}: dds_ext")
 

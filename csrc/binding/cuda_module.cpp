@@ -38,10 +38,10 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
         return dds::cuda::plan_centering(reinterpret_cast<void*>(k), count, n, static_cast<dds::Dtype>(dtype),
                                          static_cast<dds::Centering>(mode), dds::cuda::resident_blocks().of);
     });
-    m.def("signed_sums", [](uintptr_t x, uintptr_t y, uintptr_t w, uintptr_t totals, uintptr_t out, int64_t n, int64_t m,
-                            int64_t d, int dtype, uintptr_t stream) {
+    m.def("signed_sums", [](uintptr_t x, uintptr_t y, uintptr_t w, uintptr_t out, int64_t n, int64_t m, int64_t d, int dtype,
+                            uintptr_t stream) {
         const auto at = [](uintptr_t address) { return reinterpret_cast<void*>(address); };
-        const dds::cuda::SignedSums sums{at(x), at(y), at(w), at(totals), at(out), n, m, d};
+        const dds::cuda::SignedSums sums{at(x), at(y), at(w), at(out), n, m, d};
         py::gil_scoped_release release;
         dds::cuda::run_signed_sums(sums, static_cast<dds::Dtype>(dtype), at(stream));
     });

@@ -27,7 +27,7 @@ struct AbsoluteStep {
 };
 
 struct SignStep {
-    static DDS_DEVICE float step(float sum, float x, float y) { return ::fmaf(y, above(sum - x), sum); }
+    static DDS_DEVICE float step(float sum, float x, float y) { return ::fmaf(y, sign(sum - x), sum); }
 };
 
 template <class Step>

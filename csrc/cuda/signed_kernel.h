@@ -21,10 +21,10 @@ struct SignedShape {
     static constexpr int64_t shared_bytes = 2 * stage * static_cast<int64_t>(sizeof(T));
 };
 
-// 1 above zero, 1/2 at zero, 0 below: two instructions of the multiply-add pipe, where comparing would take the slower one.
-// Float32 differences below 2^-128, all of them subnormal, count in part.
-DDS_DEVICE float above(float difference) { return __saturatef(::fmaf(difference, 0x1p127f, 0.5f)); }
-DDS_DEVICE double above(double difference) { return difference > 0 ? 1 : difference < 0 ? 0 : 0.5; }
+// 1, 0 or -1, by two instructions of the multiply-add pipe, where a comparison would take the slower one. Float32
+// differences below 2^-128, all of them subnormal, count in part.
+DDS_DEVICE float sign(float x) { return ::fmaf(2.0f, __saturatef(::fmaf(x, 0x1p127f, 0.5f)), -1.0f); }
+DDS_DEVICE double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
 
 template <class Shape>
 class SignedTile {
@@ -38,7 +38,6 @@ public:
         x_ = static_cast<const T*>(p.x);
         y_ = static_cast<const T*>(p.y);
         w_ = static_cast<const T*>(p.w);
-        totals_ = static_cast<const T*>(p.totals);
         out_ = static_cast<T*>(p.out);
     }
 
@@ -46,27 +45,28 @@ public:
         T x[Shape::micro][Shape::vector], sums[Shape::micro][Shape::vector] = {};
         for_entries([&](int r, int c, int64_t i, int64_t k) { x[r][c] = i < n_ && k < d_ ? x_[i * d_ + k] : T(0); });
         for_entries([&](int, int, int64_t i, int64_t k) {
-            if (i < n_ && k < d_) out_[i * d_ + k] = -totals_[i];
+            if (i < n_ && k < d_) out_[i * d_ + k] = 0;
         });
         const int64_t slabs = (m_ + Shape::slab - 1) / Shape::slab;
         load(0, shared);
+        commit_copies();
         for (int64_t s = 0; s < slabs; ++s) {
-            load(s + 1, shared);
+            if (s + 1 < slabs) load(s + 1, shared);
+            commit_copies();
             wait_copies<1>();
             __syncthreads();
             add(shared + s % 2 * Shape::stage, x, sums);
             __syncthreads();  // the next slab but one overwrites this one
             if ((s + 1) % Shape::fold == 0 || s + 1 == slabs)
                 for_entries([&](int r, int c, int64_t i, int64_t k) {
-                    if (i < n_ && k < d_) out_[i * d_ + k] += 2 * sums[r][c];
+                    if (i < n_ && k < d_) out_[i * d_ + k] += sums[r][c];
                     sums[r][c] = 0;
                 });
         }
-        wait_copies<0>();
     }
 
 private:
-    const T *x_, *y_, *w_, *totals_;
+    const T *x_, *y_, *w_;
     T* out_;
     int64_t n_, m_, d_, i0_, k0_;
 
@@ -82,7 +82,6 @@ private:
         T* to = shared + slab % 2 * Shape::stage;
         copy<Shape::cols>(y_, slab * Shape::slab, k0_, d_, to);
         copy<Shape::rows>(w_, slab * Shape::slab, i0_, n_, to + Shape::slab * Shape::cols);
-        commit_copies();
     }
 
     // Of a matrix of m_ rows and `width` columns, the slab at (j, at).
@@ -117,7 +116,7 @@ private:
             DDS_UNROLL
             for (int r = 0; r < Shape::micro; ++r) DDS_UNROLL
             for (int c = 0; c < Shape::vector; ++c)
-                sums[r][c] += w[r / Shape::vector].v[r % Shape::vector] * above(x[r][c] - y.v[c]);
+                sums[r][c] += w[r / Shape::vector].v[r % Shape::vector] * sign(x[r][c] - y.v[c]);
         }
     }
 };

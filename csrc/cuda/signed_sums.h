@@ -11,7 +11,6 @@ namespace dds::cuda {
 // float32 or float64.
 struct SignedSums {
     const void *x, *y, *w;
-    const void* totals;  // (n), the sums of w over j
     void* out;
     int64_t n, m, d;
 };

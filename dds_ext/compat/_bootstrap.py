@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dds_ext.compat._drop_in import NotServed
 from dds_ext.compat._weighted import TAUS, Vectors, Weights, expanded, norms, prepared, similarities
 
 
@@ -61,7 +62,10 @@ class Evaluator:
         al., PLoS Computational Biology 2014, as rsatoolbox does it).
         """
         if self.method in ("cosine", "corr"):
-            data = data / norms(data, pairs)[:, None]
+            lengths = norms(data, pairs)
+            if not lengths.all():
+                raise NotServed
+            data = data / lengths[:, None]
         drawn = np.unique(self.groups[counts > 0])
         own = (self.groups == drawn[:, None]) * counts  # (groups, R)
         others = counts - own if len(drawn) > 1 else own

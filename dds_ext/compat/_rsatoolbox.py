@@ -107,14 +107,18 @@ def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -
     ----------
     rdm1, rdm2 : RDMs, or arrays (k, P) or (P,) of dissimilarities, P = n (n - 1) / 2.
     method : "cosine"; "corr", Pearson; "spearman", ties sharing their mean rank; "rho-a", Spearman without correction
-        for ties; "tau-a"; "tau-b" or "kendall". Others are passed on, and so are vectors that are 0 under "cosine" or
-        constant under "corr", "spearman" and the taus.
+        for ties; "tau-a"; "tau-b" or "kendall". Others are passed on.
     sigma_k : for the methods that are passed on.
 
     Returns
     -------
     (k1, k2) scores; float32 for "cosine" and "corr" of float32 dissimilarities, else float64. A position that is NaN in
     any RDM is left out of all; rdm1 and rdm2 must have the same such positions.
+
+    A vector that is 0 under "cosine", or constant under "corr" or "spearman", scores 0 with all. Where such a vector
+    stands among others, rsatoolbox 0.3.2 may repeat and move the others' scores; those calls are passed on. So are
+    float32 with such a vector under "cosine" and "corr", a constant whose mean is rounded under "corr" (rsatoolbox
+    correlates what rounding leaves), and constant vectors under the taus (tau-b is NaN).
     """
     if method not in METHODS:
         raise NotServed
@@ -124,14 +128,31 @@ def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -
     known = ~np.isnan(a).any(axis=0)
     if a.shape[1] != b.shape[1] or not np.array_equal(known, ~np.isnan(b).any(axis=0)):
         raise NotServed
-    single = a.dtype == b.dtype == np.float32 and method in ("cosine", "corr")
+    singles = [V.dtype == np.float32 and method in ("cosine", "corr") for V in (a, b)]
     if not known.all():
         a, b = a[:, known], b[:, known]
     a, b = _finite(a), _finite(b)
     if a.shape[1] < 2:
         raise NotServed
-    scores = similarities(prepared(a, method), prepared(b, method), method)
-    return scores.astype(np.float32) if single else scores
+    a, b = prepared(a, method), prepared(b, method)
+    if method not in ("cosine", "corr", "spearman") or (a.any(axis=1).all() and b.any(axis=1).all()):
+        scores = similarities(a, b, method)
+        return scores.astype(np.float32) if all(singles) else scores
+    if any(singles):
+        raise NotServed
+    return _with_zeros(a, b, method)
+
+
+def _with_zeros(a: Vectors, b: Vectors, method: str) -> Vectors:
+    """Cosines where some vectors are 0. rsatoolbox puts the others' in place by `np.putmask`."""
+    some = a.any(axis=1), b.any(axis=1)
+    nonzero = np.outer(*some)
+    served, theirs = np.zeros(nonzero.shape), np.zeros(nonzero.shape)
+    served[nonzero] = similarities(a[some[0]], b[some[1]], method).ravel()
+    np.putmask(theirs, nonzero, served[nonzero])
+    if not np.array_equal(served, theirs):
+        raise NotServed
+    return served
 
 
 def compare_cosine(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:

@@ -90,7 +90,11 @@ def cosine_distances(X: Any, Y: Any = None) -> Matrix:
     """sklearn.metrics.pairwise.cosine_distances: 1 - cos in [0, 2], in the input's type; a zero row is at 1 from all
     others and at 0 from itself. Sparse input is passed on.
     """
-    return _matrix("cosine", *_checked(X, Y))
+    X, Y = _checked(X, Y)
+    D = _matrix("cosine", X, Y)
+    if X is Y:  # one row that is 0 is compared as two sets
+        np.fill_diagonal(D, 0)
+    return D
 
 
 def manhattan_distances(X: Any, Y: Any = None) -> Matrix:

@@ -53,15 +53,18 @@ def prepared(
 ) -> Vectors:
     """What a method compares of vectors: themselves, centred, as ranks, or as centred ranks.
 
-    A constant vector's correlations are not served: rsatoolbox's are what rounding leaves of it, or depend on the
-    order of the others.
+    A constant vector that rounding does not centre to 0 is not served: rsatoolbox correlates what is left of it.
     """
-    if method in ("corr", "spearman") and (V.min(axis=1) == V.max(axis=1)).any():
-        raise NotServed
     if method in ("spearman", "rho-a", *TAUS):
         V = mid_ranks(V, weights, order)
     if method in ("corr", "spearman", "rho-a"):
-        V = V - (V.mean(axis=1) if weights is None else V @ weights / weights.sum())[:, None]
+        centred = V - (V.mean(axis=1) if weights is None else V @ weights / weights.sum())[:, None]
+        if method == "corr":
+            constant = V.min(axis=1) == V.max(axis=1)
+            one_by_one = V[constant].cumsum(axis=1)[:, -1] / V.shape[1]  # as NumPy adds in Fortran order
+            if centred[constant].any() or (one_by_one != V[constant, 0]).any():
+                raise NotServed
+        V = centred
     return V
 
 

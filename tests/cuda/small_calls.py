@@ -36,6 +36,9 @@ def calls(device: str) -> None:
     for measure in dds_ext.MEASURES.values():
         dds_ext.affinity(models, **measure)
     dds_ext.compare(dds_ext.rdm(models[0]), dds_ext.rdm(models[1]), "kendall")
+    for dtype in (torch.float32, torch.float64):
+        X, Y = (z.to(dtype).requires_grad_() for z in (features(37, 70), features(19, 70)))
+        dds_ext.rdm(X, "laplacian", Y=Y, normalize="zscore").sum().backward()
     if device == "cuda":
         torch.cuda.synchronize()
 
