@@ -199,6 +199,13 @@ DDS_DEVICE void clear(Sums<Shape>& sums) {
     for (int c = 0; c < Shape::micro; ++c) sums[r][c] = Number<typename Shape::T>(0);
 }
 
+// Features that the main loop takes at a time. With more the compiler loads so far ahead that sums have to move to memory.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kFeaturesAtOnce = 1;
+#else
+constexpr int kFeaturesAtOnce = 2;
+#endif
+
 // sums += over the features of a slab in shared memory.
 template <class Step, class Shape>
 DDS_DEVICE void add_slab(const Item<Shape>& item, const typename Shape::T* shared, Sums<Shape>& sums) {
@@ -209,7 +216,7 @@ DDS_DEVICE void add_slab(const Item<Shape>& item, const typename Shape::T* share
     };
     const T* a = shared + item.micro_i * vector;
     const T* b = shared + (item.own ? 0 : kSlab * Shape::stride) + item.micro_j * vector;
-    DDS_UNROLL_BY(2)  // throughout, the compiler loads so far ahead that sums have to move to memory
+    DDS_UNROLL_BY(kFeaturesAtOnce)
     for (int k = 0; k < kSlab; ++k) {
         Number<T> x[micro], y[micro];
         DDS_UNROLL
