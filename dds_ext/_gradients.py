@@ -27,7 +27,7 @@ from dds_ext._requests import METRIC, NORM, Options, Request, isa
 WEIGHTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "linear": lambda G, K, gamma: G,
     "laplacian": lambda G, K, gamma: G * K * -gamma,
-    "rbf": lambda G, K, gamma: G * K * -gamma,
+    "rbf": lambda G, K, gamma: G.double() * K * -gamma,  # gamma goes with the square of the features' scale
     "pearson": lambda G, K, gamma: -G,
     "euclidean": lambda G, K, gamma: torch.where(K > 0, G / (2 * K), 0.0),
     "cosine": lambda G, K, gamma: -G,
@@ -82,7 +82,8 @@ def _of_sums(step: int, w: Tensor, x: Tensor, y: Tensor | None = None) -> list[T
 
 
 def _of_products(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return w @ y
+    with torch.autocast(w.device.type, enabled=False):  # would take them in half precision
+        return w @ y
 
 
 def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -109,8 +110,8 @@ def _unit_rows(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         return z, z
     if rows == _CENTERED_UNIT:
         z = z - z.mean(1, keepdim=True)
-    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-    inverse = torch.where(length > 0, 1 / length, 0.0)
+    length = torch.linalg.vector_norm(z, dim=1, keepdim=True, dtype=torch.float64)
+    inverse = torch.where(length > 0, 1 / length, 0.0).to(z.dtype)
     return z * inverse, inverse
 
 
@@ -179,15 +180,17 @@ class Normalization:
         return x.sum(self.dims, keepdim=True)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = x.mean(self.dims, keepdim=True)
+        wide = x.double()  # whose squares stay in its range
+        mean = wide.mean(self.dims, keepdim=True)
         if not self.norm.scaled:
-            return mean, torch.ones_like(mean)
-        variance = (x - mean).square().mean(self.dims, keepdim=True)
-        if self.norm.epsilon > 0:
-            return mean, torch.rsqrt(variance + self.norm.epsilon)
-        # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
-        constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
-        return mean, torch.where(constant, 0.0, torch.rsqrt(variance))
+            return mean.to(x.dtype), torch.ones_like(mean, dtype=x.dtype)
+        variance = (wide - mean).square().mean(self.dims, keepdim=True)
+        scale = torch.rsqrt(variance + self.norm.epsilon)
+        if self.norm.epsilon == 0:
+            # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
+            constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
+            scale = torch.where(constant, 0.0, scale)
+        return mean.to(x.dtype), scale.to(x.dtype)
 
 
 def compare_gradients(grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str) -> tuple[Tensor, Tensor]:
@@ -212,5 +215,7 @@ def _directions(K: Tensor, g: str) -> tuple[Tensor, Tensor]:
         mean = (rows * upper).sum((-2, -1), keepdim=True) / upper.sum()
         rows = (rows - mean) * upper
     rows = rows.flatten(-2)
+    largest = rows.abs().amax(-1, keepdim=True)  # squares of what is left stay in range
+    rows = rows / largest
     inverse = 1 / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows * inverse, inverse
+    return rows * inverse, inverse / largest

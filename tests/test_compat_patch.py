@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -203,3 +204,9 @@ def test_a_script_s_own_names_are_replaced() -> None:
         print(p.counts["scipy.spatial.distance.pdist"].served, pdist.__code__ is original.__code__)
     """
     assert run(script) == "1 True\n"
+
+
+def test_drop_ins_can_be_pickled() -> None:
+    for name in ("laplacian_kernel", "pdist", "compare"):
+        function = getattr(compat, name)
+        assert pickle.loads(pickle.dumps(function)) is function

@@ -323,3 +323,35 @@ def test_export() -> None:
     assert {OPS.pairwise.default, OPS.center.default, OPS.compare.default} <= names
     x, y = features(13, 12), features(13, 9)
     torch.testing.assert_close(program.module()(x, y), loss(x.requires_grad_(), y).detach())
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-20, 1e18, 1e25])
+@pytest.mark.parametrize(("f", "normalize"), [("laplacian", "zscore"), ("rbf", "none"), ("cosine", "none")])
+def test_gradients_at_the_ends_of_the_range(f: str, normalize: str, scale: float) -> None:
+    """The forward pass takes float64 where float32's squares leave its range; so must the backward pass."""
+    x = torch.randn(12, 30, generator=torch.Generator().manual_seed(0)) * scale
+    weights = torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = x.to(dtype).detach().requires_grad_()
+        loss = (dds_ext.rdm(leaf, f, normalize=normalize) * weights.to(dtype)).sum()
+        found.append(torch.autograd.grad(loss, leaf)[0].double() * scale)
+    # a thousand times float32's rounding: of some hundred terms each, not all of one sign
+    assert (found[0] - found[1]).norm() <= 1e-4 * found[1].norm()
+
+
+def test_gradients_of_comparisons_at_the_ends_of_the_range() -> None:
+    a, b = torch.randn(2, 1, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (expected,) = torch.autograd.grad(torch.ops.dds_ext.compare(a.requires_grad_(), b, "cosine").sum(), a)
+    for scale in (1e200, 1e-200):
+        far = (a.detach() * scale).requires_grad_()
+        (found,) = torch.autograd.grad(torch.ops.dds_ext.compare(far, b, "cosine").sum(), far)
+        torch.testing.assert_close(found * scale, expected)
+
+
+def test_backward_in_autocast() -> None:
+    x = torch.randn(16, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (expected,) = torch.autograd.grad(torch.ops.dds_ext.pairwise(x, None, "cosine").square().sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = torch.autograd.grad(torch.ops.dds_ext.pairwise(x, None, "cosine").square().sum(), x)
+    assert torch.equal(found, expected)

@@ -219,8 +219,16 @@ def _correlate(a: Matrix, b: Matrix) -> list[_Column]:
     return columns
 
 
+def _centered(x: Matrix) -> Matrix:
+    """Columns less their means, in units of their largest entry: their squares stay in range."""
+    largest = np.abs(x).max(axis=0)
+    x = np.divide(x, largest, out=np.zeros_like(x), where=largest > 0)
+    centered: Matrix = x - x.mean(axis=0)
+    return centered
+
+
 def _pearson(a: Matrix, b: Matrix) -> Matrix:
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    a, b = (_centered(x) for x in (a, b))
     scale = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     # 0 / 0 for constant columns, which the caller leaves out.
     result: Matrix = np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0)

@@ -181,6 +181,10 @@ def running(model: nn.Module, place: torch.device, autocast: bool) -> Iterator[C
             model.to(before)
 
 
+class _Unsuitable(ValueError):
+    """What is wrong with a layer's output, said in full."""
+
+
 def _outputs(
     model: nn.Module,
     run: Callable[[Tensor], Any],
@@ -194,22 +198,22 @@ def _outputs(
 
     def hook(layer: str, module: nn.Module, _: Any, output: Any) -> None:
         if layer in seen:
-            raise ValueError(
+            raise _Unsuitable(
                 f"layer {layers[layer]} runs several times for one batch, so that its output is not one thing; "
                 "name a module that runs once"
             )
         tensor = tensor_of(output)
         if tensor is None or tensor.is_complex() or tensor.ndim < 2 or len(tensor) != len(inputs):
             what = type(output).__name__ if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise ValueError(
+            raise _Unsuitable(
                 f"layer {layers[layer]} gives {what} for {len(inputs)} images, not a row of features for each"
             )
         try:
             pooled = pooling(tensor)
         except ValueError as error:
-            raise ValueError(f"layer {layers[layer]} gives {tuple(tensor.shape)}: {error}") from error
+            raise _Unsuitable(f"layer {layers[layer]} gives {tuple(tensor.shape)}: {error}") from error
         if pooled.numel() == 0:
-            raise ValueError(f"layer {layers[layer]} gives {tuple(tensor.shape)}: it is empty")
+            raise _Unsuitable(f"layer {layers[layer]} gives {tuple(tensor.shape)}: it is empty")
         # Copied now, because the next module may work in place (ReLU often does).
         wide = torch.float64 if pooled.dtype == torch.float64 else torch.float32
         seen[layer] = pooled.detach().to("cpu", wide, copy=True).contiguous().numpy()
@@ -220,7 +224,7 @@ def _outputs(
             for layer, name in layers.items():
                 handles.append(model.get_submodule(name).register_forward_hook(partial(hook, layer)))
             run(inputs)
-    except ValueError:
+    except _Unsuitable:
         raise
     except Exception as error:  # anything may go wrong in somebody's network
         shape = tuple(inputs.shape[1:])

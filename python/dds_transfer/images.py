@@ -179,8 +179,11 @@ def _files(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise error  # os.walk would leave out a folder that it may not look into, and say nothing
 
+    seen = {os.path.realpath(folder)}  # a link may lead to a folder above
     for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        new = {name: os.path.realpath(os.path.join(path, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, target in new.items() if target not in seen]
+        seen.update(new.values())
         yield from ((Path(path) / name).relative_to(folder).as_posix() for name in files if not name.startswith("."))
 
 

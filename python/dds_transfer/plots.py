@@ -26,6 +26,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
     from matplotlib.patches import Patch
+    from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("drawing needs matplotlib: pip install 'dds_ext[plot]'", name=error.name) from error
@@ -68,6 +69,8 @@ def draw_table(axes: Axes, table: Table, shade: NDArray[np.float64] | None = Non
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Save in the format of the path's ending (.png, .pdf, .svg, ...)."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a model's name may hold dollar signs
     with writing(path, binary=True) as file:
         figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=150)
 

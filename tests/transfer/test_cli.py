@@ -294,7 +294,8 @@ def test_help_does_not_wait_for_torch() -> None:
 def test_ctrl_c_while_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {PROGRAM}"
-    process = subprocess.Popen([sys.executable, "-c", script, "info"], stdout=-1, stderr=-1, text=True)
+    folder = Path(__file__).parent  # not the sources', whose dds_ext may not be built
+    process = subprocess.Popen([sys.executable, "-c", script, "info"], stdout=-1, stderr=-1, text=True, cwd=folder)
     assert process.stdout is not None and process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "")
@@ -315,7 +316,9 @@ except KeyboardInterrupt:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
+    folder = Path(__file__).parent
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (130, "cleaning up\n", "")
 
 

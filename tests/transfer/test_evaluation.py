@@ -256,3 +256,13 @@ def test_too_little_in_common_names_both_sides() -> None:
         evaluate(table(values[:2], ["a", "b"]), table(values))
     with pytest.raises(ValueError, match=r"0 targets are also in the truth.*here they are u, v, w, x and 2 more"):
         evaluate(table(values, NAMES, list("uvwxyz")), table(values))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_pearson_of_any_scale(scale: float) -> None:
+    names = list("abcde")
+    values = np.random.default_rng(0).random((5, 5))
+    truth = Table(names, names, np.random.default_rng(1).random((5, 5)))
+    found = evaluate(Table(names, names, values * scale), truth).mean.pearson
+    expected = np.mean([stats.pearsonr(values[:, j], truth.values[:, j]).statistic for j in range(5)])
+    assert found == pytest.approx(expected, rel=1e-12)

@@ -271,3 +271,10 @@ def test_against_torchvision(photos: Path) -> None:
     ours = load_images(photos, SMALL)
     rows = [ours.names.index(Path(path).relative_to(photos).as_posix()) for path, _ in theirs.samples]
     np.testing.assert_array_equal(inputs(ours)[rows], expected)
+
+
+def test_a_link_to_a_folder_above_counts_nothing_twice(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    (tmp_path / "self").symlink_to(tmp_path)
+    assert len(load_images(tmp_path)) == 2
