@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def center_arrays(K: Array, mode: str, check: bool) -> Array:
     """Centred copy of the symmetric part of matrices (..., n, n)."""
     matrices, like = _as_matrices(K, "K")
     _check_square(matrices, "K", tuple(range(2, max(matrices.ndim, 2) + 1)))
-    stack = matrices.reshape(-1, *matrices.shape[-2:])
+    stack = matrices.reshape(math.prod(matrices.shape[:-2]), *matrices.shape[-2:])
     return like(center_stack(stack, mode, check).reshape(matrices.shape))
 
 

@@ -11,6 +11,7 @@ The public functions come here with tensors that require grad, and under a compi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,9 +35,9 @@ def _dtype(*inputs: Tensor | None) -> torch.dtype:
     return torch.float64 if any(x is not None and x.dtype == torch.float64 for x in inputs) else torch.float32
 
 
-def _stack(x: Tensor) -> Tensor:
-    """Leading dimensions in one: (s, rows, columns)."""
-    return x.detach().reshape(-1, *x.shape[-2:])
+def _stack(x: Tensor, keep: int = 2) -> Tensor:
+    """Leading dimensions in one, before those to keep: (s, rows, columns)."""
+    return x.detach().reshape(math.prod(x.shape[:-keep]), *x.shape[-keep:])
 
 
 def _check_pair(x: Tensor, y: Tensor | None, what: str) -> None:
@@ -97,27 +98,36 @@ def _pairwise_backward(
     channels: int | None,
     channels_last: bool,
     groups: int,
+    by_x: bool,
+    by_y: bool,
 ) -> tuple[Tensor, Tensor]:
-    options = Options(f, gamma, normalize, "none", channels, channels_last, groups)
-    of_x, of_y = _pairwise_backward_fake(grad, k, x, y)
-    if x.ndim == 2:
-        of_x, by_y = pairwise_gradients(grad, k, x, y, options)
-        return of_x.contiguous(), of_y if by_y is None else by_y.contiguous()
-    grads, xs, to_x = _stack(grad), _stack(x), _stack(of_x)
-    ks, ys = (None if z is None else _stack(z) for z in (k, y))
-    for i, model in enumerate(xs):
-        to_x[i], by_y = pairwise_gradients(
-            grads[i], None if ks is None else ks[i], model, None if ys is None else ys[i], options
-        )
-        if by_y is not None:
-            _stack(of_y)[i] = by_y
-    return of_x, of_y
+    options, wanted = Options(f, gamma, normalize, "none", channels, channels_last, groups), (by_x, by_y)
+    results = _pairwise_backward_fake(grad, k, x, y, *wanted)
+    with torch.autocast(x.device.type, enabled=False):
+        if x.ndim == 2:
+            found = pairwise_gradients(grad, k, x, y, options, wanted)
+            of_x, of_y = (to if z is None else z.contiguous() for to, z in zip(results, found, strict=True))
+            return of_x, of_y
+        grads, xs = _stack(grad), _stack(x)
+        ks, ys = (None if z is None else _stack(z) for z in (k, y))
+        for i, model in enumerate(xs):
+            found = pairwise_gradients(
+                grads[i], None if ks is None else ks[i], model, None if ys is None else ys[i], options, wanted
+            )
+            for to, z in zip(results, found, strict=True):
+                if z is not None:
+                    _stack(to)[i] = z
+    return results
 
 
 def _pairwise_backward_fake(
     grad: Tensor, k: Tensor | None, x: Tensor, y: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(0) if y is None else y.new_empty(y.shape)
+    by_x, by_y = options[-2:]
+    return (
+        x.new_empty(x.shape if by_x else 0),
+        x.new_empty(0) if y is None or not by_y else y.new_empty(y.shape),
+    )
 
 
 def _pairwise_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -128,8 +138,9 @@ def _pairwise_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _pairwise_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, y, k = ctx.saved_tensors
-    of_x, of_y = torch.ops.dds_ext.pairwise_backward(grad, k, x, y, *ctx.options)
-    return of_x, None if y is None else of_y, *[None] * 8
+    by_x, by_y = (*ctx.needs_input_grad, False)[:2]  # the dispatcher leaves a y out that is None
+    of_x, of_y = torch.ops.dds_ext.pairwise_backward(grad, k, x, y, *ctx.options, by_x, by_y)
+    return of_x if by_x else None, of_y if by_y else None, *[None] * 8
 
 
 def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
@@ -145,7 +156,9 @@ def _normalize(
 ) -> Tensor:
     options = Options(f="linear", normalize=method, channels=channels, channels_last=channels_last, groups=groups)
     _check_pair(x, None, "features")
-    flat = features(x.detach().reshape(-1, x.shape[-1]), "X", None, False)
+    flat = features(_stack(x, 1), "X", None, False)
+    if x.shape[-2] == 0:
+        raise ValueError("X has 0 images")
     z = Normalization(method, options.channels_of(flat), channels_last, groups).apply([x.to(_dtype(x))])[0][0]
     return z.clone(memory_format=torch.contiguous_format) if z is x else z.reshape(x.shape).contiguous()
 
@@ -164,7 +177,9 @@ def _normalize_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     method, channels, channels_last, groups = ctx.options
     normalization = Normalization(method, channels or 0, channels_last, groups)
     sets, scales = normalization.apply([x.to(grad.dtype)])
-    return normalization.gradients([grad], sets, scales)[0].to(x.dtype), None, None, None, None
+    (of_x,) = normalization.gradients([grad], sets, scales)
+    assert of_x is not None
+    return of_x.to(x.dtype), None, None, None, None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -199,8 +214,7 @@ def _compare(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
         scores: Tensor = compare_arrays(a.detach(), b.detach(), g)
         return scores
     out = _compare_fake(a, b)
-    stacks = (s.detach().reshape(-1, *s.shape[-3:]) for s in (a, b))
-    for to, s, t in zip(out.view(-1, *out.shape[-2:]), *stacks, strict=True):
+    for to, s, t in zip(_stack(out), _stack(a, 3), _stack(b, 3), strict=True):
         to.copy_(compare_arrays(s, t, g))
     return out
 
@@ -218,7 +232,7 @@ def _compare_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _compare_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, b, score = ctx.saved_tensors
-    return *compare_gradients(grad, score, a, b, ctx.g), None
+    return *compare_gradients(grad, score, a, b, ctx.g, ctx.needs_input_grad), None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -271,7 +285,7 @@ _register(
 )
 _register(
     "pairwise_backward(Tensor grad, Tensor? k, Tensor x, Tensor? y, str f, float? gamma, str normalize, "
-    "SymInt? channels, bool channels_last, SymInt groups) -> (Tensor, Tensor)",
+    "SymInt? channels, bool channels_last, SymInt groups, bool by_x, bool by_y) -> (Tensor, Tensor)",
     _pairwise_backward,
     _pairwise_backward_fake,
     _no_second_derivative,

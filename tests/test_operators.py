@@ -122,6 +122,22 @@ def test_gradcheck_of_the_rest() -> None:
     assert gradcheck(lambda x, y: dds_ext.cka(x, y, unbiased=True), wide(5), wide(5, 7, 1))
 
 
+def test_second_derivatives_of_the_rest() -> None:
+    """Of normalisation, with a constant feature, of centring and of comparison; those of pairwise are refused."""
+    x = wide(4).detach().clone()
+    x[:, 3] = 1.5
+    K = dds_ext.rdm(wide(4)).detach()[None].requires_grad_()
+
+    def seconds(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        (first,) = torch.autograd.grad(function(x).pow(3).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    assert bool(torch.isfinite(seconds(lambda x: OPS.normalize(x, "zscore"), x.requires_grad_())).all())
+    for g in SMOOTH:
+        L = dds_ext.rdm(wide(4, seed=1)).detach()[None]
+        assert torch.autograd.gradgradcheck(lambda K, g=g, L=L: OPS.compare(K, L, g), K, fast_mode=True)
+
+
 def test_a_median_gamma_is_a_constant() -> None:
     x = features(9, 12, "float64")
     _, D = dds_ext.rdm(x, "rbf"), dds_ext.rdm(x, "sqeuclidean")
@@ -180,6 +196,62 @@ def test_float32_gradients(f: str) -> None:
             assert error.norm() <= 1e-4 * length, (normalize, offset, (error.norm() / length).item())
             bias = (error * exact).sum().abs() / length**2
             assert bias <= 1e-5, (normalize, offset, bias.item())
+
+
+@pytest.mark.parametrize("scale", (1e-25, 1e25))
+def test_float32_gradients_far_from_1(scale: float) -> None:
+    """Where squares and inverse variances leave float32's range; bounds as above."""
+    x = features(9, 12) * scale
+    for f, normalize in (("cosine", "none"), ("pearson", "none"), ("rbf", "none"), *((f, "zscore") for f in METRICS)):
+
+        def function(x: Tensor, f: str = f, normalize: str = normalize) -> Tensor:
+            return dds_ext.rdm(x, f, normalize=normalize)
+
+        exact, found = gradient(function, x.double()), gradient(function, x)
+        assert (found.double() - exact).norm() <= 1e-4 * exact.norm(), (f, normalize)
+    z = OPS.normalize(x.double(), "zscore")
+    torch.testing.assert_close(OPS.normalize(x, "zscore").double(), z, rtol=0, atol=1e-5)
+
+
+def test_a_dead_class_has_finite_gradients() -> None:
+    logits, targets = 3 * torch.randn(32, 20, generator=torch.Generator().manual_seed(0)), features(32, 10)
+    logits[:, 7] -= 70
+    assert bool(torch.isfinite(gradient(lambda x: dds_ext.dds(x.softmax(1), targets), logits)).all())
+
+
+@pytest.mark.parametrize("g", SMOOTH)
+def test_gradients_of_comparisons_far_from_1(g: str) -> None:
+    """A score does not see the scale, so that its gradient has the inverse one; to rounding, of entries near 1."""
+    K, L = (dds_ext.rdm(features(5, 12, "float64", seed))[None] for seed in range(2))
+    expected = gradient(lambda K: OPS.compare(K, L, g), K)
+    for scale in (1e-200, 1e160, 1e200):
+        found = gradient(lambda K, by=scale: OPS.compare(K, L * by, g), K * scale)
+        torch.testing.assert_close(found * scale, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_autocast_leaves_the_gradient_alone() -> None:
+    x = features(9, 12)
+    for f in ("linear", "cosine", "pearson"):
+        expected = gradient(lambda x, f=f: dds_ext.rdm(x, f), x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(gradient(lambda x, f=f: dds_ext.rdm(x, f), x), expected)
+
+
+def test_only_the_gradients_that_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = features(6, 12), features(4, 12, seed=1)
+    rows: list[int] = []
+    by_rows = _gradients._of_absolute
+    monkeypatch.setattr(_gradients, "_of_absolute", lambda w, x, y: rows.append(len(x)) or by_rows(w, x, y))
+    for normalize, sums in (("none", ([6], [4])), ("zscore", ([6, 4], [4])), ("layer", ([6], [4]))):
+        both = [z.clone().requires_grad_() for z in (x, y)]
+        dds_ext.rdm(both[0], Y=both[1], normalize=normalize).square().sum().backward()
+        for i, wanted in enumerate(sums):
+            one = [x.clone(), y.clone()]
+            one[i].requires_grad_()
+            rows.clear()
+            dds_ext.rdm(one[0], Y=one[1], normalize=normalize).square().sum().backward()
+            assert rows == wanted and one[1 - i].grad is None
+            assert torch.equal(one[i].grad, both[i].grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2])
@@ -268,10 +340,16 @@ def test_opcheck() -> None:
     for operator, args in (
         (OPS.pairwise, (leaf(6, 12),)),
         (OPS.pairwise, (leaf(2, 6, 12), leaf(2, 5, 12), "rbf", None, "group", 4)),
-        (OPS.pairwise_backward, (K, K, leaf(5, 12).detach(), None, "euclidean", None, "zscore", None, False, 2)),
+        (
+            OPS.pairwise_backward,
+            (K, K, leaf(5, 12).detach(), None, "euclidean", None, "zscore", None, False, 2, True, True),
+        ),
         (OPS.normalize, (leaf(6, 12), "batch", 4)),
         (OPS.normalize, (leaf(12, 6).detach().mT, "zscore")),  # results are contiguous whatever comes in
-        (OPS.pairwise_backward, (K, None, leaf(12, 5).detach().mT, None, "cosine", None, "zscore", None, False, 2)),
+        (
+            OPS.pairwise_backward,
+            (K, None, leaf(12, 5).detach().mT, None, "cosine", None, "zscore", None, False, 2, True, True),
+        ),
         (OPS.center, (K.clone().requires_grad_(), "unbiased")),
         (OPS.compare, (K[None].clone().requires_grad_(), torch.stack([K, K]), "pearson")),
         (OPS.compare, (K[None], torch.stack([K, K]), "kendall")),
