@@ -206,7 +206,8 @@ class Normalization:
         return out
 
     def _view(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], *self.shape)
+        view: Tensor = x.unflatten(-1, self.shape)  # type: ignore[no-untyped-call]
+        return view
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.dims, keepdim=True)

@@ -9,7 +9,7 @@ import torch
 
 from dds_ext._arrays import Array, features, flatten, through_operators
 from dds_ext._compute import compute
-from dds_ext._requests import Options, Request, check_one_set
+from dds_ext._requests import Options, Request, check_one_set, refuse_gamma_gradient
 
 
 def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any, Any]:
@@ -48,6 +48,7 @@ def _by_operators(
     check_finite: bool,
 ) -> torch.Tensor:
     """`rdm` of tensors that require grad, or that a compiler or a transform looks at."""
+    refuse_gamma_gradient(gamma)
     channels, channels_last, groups = layout
     x, inferred = flatten(torch.as_tensor(X), "X", channels, channels_last)
     y = None

@@ -11,6 +11,9 @@ import pytest
 import torch
 from support import CENTERINGS, DTYPES, METRICS, NORMALIZATIONS, Array, features
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import dds_ext
 from dds_ext import _cpu, _gradients
@@ -355,6 +358,75 @@ def test_opcheck() -> None:
         (OPS.compare, (K[None], torch.stack([K, K]), "kendall")),
     ):
         torch.library.opcheck(operator.default, args)
+
+
+def test_what_torch_would_leave_out_in_silence() -> None:
+    x, y = features(6, 12), features(6, 9)
+    for function in (lambda x: dds_ext.dds(x, y), lambda x: OPS.normalize(x).sum(), lambda x: OPS.pairwise(x).sum()):
+        for transform in (lambda f: torch.func.jvp(f, (x,), (x,)), lambda f: torch.func.jacfwd(f)(x)):
+            with pytest.raises(NotImplementedError, match=r"dds_ext has no forward-mode derivatives"):
+                transform(function)
+        with forward_ad.dual_level():
+            assert torch.equal(torch.as_tensor(function(x)), torch.as_tensor(function(x)))  # no tangent, no error
+            with pytest.raises(NotImplementedError, match=r"dds_ext has no forward-mode derivatives"):
+                function(forward_ad.make_dual(x, x))
+        for transform in (lambda f: torch.func.grad(f)(x), lambda f: torch.func.vjp(f, x)):
+            with pytest.raises(NotImplementedError, match=r"do not go through torch.func.grad"):
+                transform(function)
+    gamma = torch.tensor(0.1, requires_grad=True)
+    for z in (x, x.clone().requires_grad_()):
+        with pytest.raises(TypeError, match=r"gamma requires grad, and there is no gradient by it"):
+            dds_ext.laplacian_rdm(z, gamma=gamma)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_tensors_without_numbers_and_tracers() -> None:
+    x = features(6, 12)
+    meta = x.to("meta")
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(x)
+        assert dds_ext.rdm(fake).shape == (6, 6) and dds_ext.dds(fake, fake).shape == ()
+    for z in (fake, meta):
+        assert dds_ext.rdm(z, condensed=True).shape == (15,) and dds_ext.dds(z, z).shape == ()
+        with pytest.raises(TypeError, match=r"source 0 holds no numbers"):
+            dds_ext.affinity([z])
+    traced = make_fx(lambda x: dds_ext.rdm(x, "linear"))(x)
+    assert torch.equal(traced(2 * x), dds_ext.rdm(2 * x, "linear"))
+    traced = torch.jit.trace(lambda x: dds_ext.rdm(x, "linear"), (x,), check_trace=False)
+    assert torch.equal(traced(2 * x), dds_ext.rdm(2 * x, "linear"))
+
+
+@pytest.mark.parametrize("device", ("cpu", "meta"))
+def test_shapes_are_checked_with_and_without_numbers(device: str) -> None:
+    def empty(*shape: int) -> Tensor:
+        return torch.zeros(shape, device=device)
+
+    for operator, args, what in (
+        (OPS.pairwise, (empty(3, 4), empty(3, 5)), "X has 4 features, Y has 5"),
+        (OPS.pairwise, (empty(3, 4), None, "nope"), "unknown f 'nope'"),
+        (OPS.pairwise, (empty(1, 4),), "X has 1 image;"),
+        (OPS.pairwise, (empty(2, 0, 3),), "has 0 images"),
+        (OPS.pairwise, (empty(0, 1, 3),), "X has 1 image;"),
+        (OPS.pairwise, (empty(3, 0),), "X has 0 features"),
+        (OPS.pairwise, (empty(3, 4), None, "linear", None, "batch", 3), "not divisible by channels=3"),
+        (OPS.normalize, (empty(4),), "at least 2 dimensions"),
+        (OPS.normalize, (empty(0, 5),), "X has 0 images"),
+        (OPS.normalize, (empty(2, 3, 0),), "X has 0 features"),
+        (OPS.normalize, (empty(3, 4), "nope"), "unknown normalize 'nope'"),
+        (OPS.center, (empty(4, 5), "double"), "K has shape"),
+        (OPS.center, (empty(3, 3), "unbiased"), "at least 4 images"),
+        (OPS.compare, (empty(2, 4, 4), empty(2, 5, 5)), "different numbers of images: K1 has 4, K2 has 5"),
+        (OPS.compare, (empty(2, 2, 2), empty(1, 2, 2)), "at least 3 images"),
+        (OPS.compare, (empty(0, 4, 4), empty(1, 4, 4)), "is empty"),
+        (OPS.compare, (empty(1, 4, 4), empty(1, 4, 4), "nope"), "unknown g 'nope'"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            operator(*args)
+    assert OPS.pairwise(empty(0, 4, 5)).shape == (0, 4, 4)
+    for method in NORMALIZATIONS:
+        assert OPS.normalize(empty(0, 4, 6), method, 2).shape == (0, 4, 6)
+    assert OPS.center(empty(0, 4, 4), "unbiased").shape == (0, 4, 4)
+    assert OPS.compare(empty(0, 2, 4, 4), empty(0, 1, 4, 4)).shape == (0, 2, 1)
 
 
 def test_vmap_over_models() -> None:
