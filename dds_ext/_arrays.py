@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.utils.dlpack
+from torch.autograd import forward_ad
 
 from dds_ext import _cpu
 
@@ -44,15 +45,28 @@ def _strides(a: Matrices) -> tuple[int, ...]:
 
 
 def through_operators(*arrays: Array) -> bool:
-    """Whether a call goes through torch.ops.dds_ext: a tensor requires grad, or a compiler or a transform looks on."""
-    if torch.compiler.is_compiling():
-        return any(isinstance(a, torch.Tensor) for a in arrays)
+    """Whether a call goes through torch.ops.dds_ext: a tensor requires grad or holds no numbers of its own, or a
+    compiler, a tracer, a mode or a transform looks on."""
+    seen = (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
     for a in arrays:
         if isinstance(a, torch.Tensor) and (
-            (a.requires_grad and torch.is_grad_enabled()) or torch._C._functorch.is_functorch_wrapped_tensor(a)
+            seen
+            or (a.requires_grad and torch.is_grad_enabled())
+            or torch._C._functorch.is_functorch_wrapped_tensor(a)
+            or holds_no_numbers(a)
         ):
             return True
     return False
+
+
+def holds_no_numbers(a: torch.Tensor) -> bool:
+    """Whether there is nothing at the tensor's address: fake and meta tensors, and those made of others."""
+    return a.is_meta or (type(a) is not torch.Tensor and torch._C._dispatch_keys(a).has(torch._C.DispatchKey.Python))
 
 
 def refuse_gradients(x: Array, name: str) -> None:
@@ -86,6 +100,10 @@ def to_float(x: Array, name: str) -> tuple[Matrices, Callable[[Any], Any]]:
             a = np.asarray(x)
         except ValueError as error:
             raise TypeError(f"{name} is not an array: {error}") from None
+    if isinstance(a, torch.Tensor) and holds_no_numbers(a):
+        raise TypeError(
+            f"{name} holds no numbers ({type(a).__name__} on '{a.device}'): this function needs the real ones"
+        )
     if isinstance(a, torch.Tensor) and a.device.type not in ("cpu", "cuda"):
         raise TypeError(f"{name} is on device '{a.device}', which is not served: pass {name}.cpu()")
     if isinstance(a, torch.Tensor) and a.layout is not torch.strided:

@@ -9,6 +9,10 @@ A matrix is K_ij = finish(s_ij), s_ij a sum over the features of two images' z. 
 
 Then dz goes back through what was done to the rows (cosine, pearson) and through the normalisation. Temporaries are a
 few arrays of the features' size and a few of the matrix's, never one of pairs times features.
+
+Statistics and lengths, and what is multiplied by their inverses, are in float64: squares of float32 features, and
+inverses of variances, leave float32's range long before the features and their gradients do. So does gamma, which is a
+factor of the sums' result.
 """
 
 from __future__ import annotations
@@ -23,16 +27,16 @@ from dds_ext._arrays import DTYPES, Features, dtype_name, features
 from dds_ext._compute import compute
 from dds_ext._requests import METRIC, NORM, Options, Request, isa
 
-# W from G, K and gamma: the derivative of finish, by way of its value. Those in NEEDS_MATRIX look at K.
-WEIGHTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "linear": lambda G, K, gamma: G,
-    "laplacian": lambda G, K, gamma: G * K * -gamma,
-    "rbf": lambda G, K, gamma: G.double() * K * -gamma,  # gamma goes with the square of the features' scale
-    "pearson": lambda G, K, gamma: -G,
-    "euclidean": lambda G, K, gamma: torch.where(K > 0, G / (2 * K), 0.0),
-    "cosine": lambda G, K, gamma: -G,
-    "manhattan": lambda G, K, gamma: G,
-    "sqeuclidean": lambda G, K, gamma: G,
+# W from G and K, less a factor gamma: the derivative of finish, by way of its value. Those in NEEDS_MATRIX look at K.
+WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "linear": lambda G, K: G,
+    "laplacian": lambda G, K: -G * K,
+    "rbf": lambda G, K: -G * K,
+    "pearson": lambda G, K: -G,
+    "euclidean": lambda G, K: torch.where(K > 0, G / (2 * K), 0.0),
+    "cosine": lambda G, K: -G,
+    "manhattan": lambda G, K: G,
+    "sqeuclidean": lambda G, K: G,
 }
 NEEDS_MATRIX = ("laplacian", "rbf", "euclidean")
 
@@ -42,9 +46,14 @@ _NOTHING, _IMAGES, _IMAGES_AND_SPACE, _GROUPS = range(4)  # Norm.over
 
 
 def pairwise_gradients(
-    grad: Tensor, K: Tensor | None, x: Tensor, y: Tensor | None, options: Options
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients by x (n, d) and y (m, d), of their dtypes, from that by the bare matrix K (n, m).
+    grad: Tensor,
+    K: Tensor | None,
+    x: Tensor,
+    y: Tensor | None,
+    options: Options,
+    wanted: Sequence[bool] = (True, True),
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients by x (n, d) and y (m, d), of their dtypes, from that by the bare matrix K (n, m); those `wanted`.
 
     A median gamma is a constant: it is a bandwidth that the features are looked at with, not a part of what is learned.
     """
@@ -52,15 +61,25 @@ def pairwise_gradients(
     X = features(x.detach(), "X", options.channels, options.channels_last)
     if y is not None and (x.dtype == torch.float64) != (y.dtype == torch.float64):
         X = X.widened()
-    channels = options.channels_of(X)
-    w = WEIGHTS[options.f](grad, grad if K is None else K, _gamma(X, options))
-    normalization = Normalization(options.normalize, channels, options.channels_last, options.groups)
+    w = WEIGHTS[options.f](grad, grad if K is None else K)
+    normalization = Normalization(options.normalize, options.channels_of(X), options.channels_last, options.groups)
     sets, scales = normalization.apply([x.to(dtype)] if y is None else [x.to(dtype), y.to(dtype)])
     units = [_unit_rows(z.reshape(-1, X.d), metric.rows) for z in sets]
-    of_units = _of_sums(metric.step, w, *(u for u, _ in units))
-    of_sets = [_through_unit_rows(g, *unit, metric.rows) for g, unit in zip(of_units, units, strict=True)]
-    of_x, *of_y = normalization.gradients(of_sets, sets, scales)
-    return of_x.to(x.dtype), None if y is None else of_y[0].to(y.dtype)
+    # what is done to x may move y's features, too
+    needed = [wanted[0], wanted[1] or (wanted[0] and normalization.shared)]
+    of_units = _of_sums(metric.step, w, [u for u, _ in units], needed)
+    if metric.gamma:
+        gamma = _gamma(X, options)
+        of_units = [None if g is None else g.double() * gamma for g in of_units]
+    of_sets = [
+        None if g is None else _through_unit_rows(g, *unit, metric.rows)
+        for g, unit in zip(of_units, units, strict=True)
+    ]
+    of_x, *of_y = normalization.gradients(of_sets, sets, scales, wanted)
+    return (
+        None if of_x is None else of_x.to(x.dtype),
+        None if y is None or of_y[0] is None else of_y[0].to(y.dtype),
+    )
 
 
 def _gamma(X: Features, options: Options) -> float:
@@ -73,23 +92,23 @@ def _gamma(X: Features, options: Options) -> float:
     return own.gamma
 
 
-def _of_sums(step: int, w: Tensor, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
-    """Gradients of the sums, weighted by w, by the features of each set."""
+def _of_sums(step: int, w: Tensor, sets: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+    """Gradients of the sums, weighted by w, by the features of each set that is needed."""
     by_rows = {_PRODUCTS: _of_products, _SQUARES: _of_squares, _ABSOLUTE: _of_absolute}[step]
-    if y is None:
-        return [by_rows(w + w.mT, x, x)]
-    return [by_rows(w, x, y), by_rows(w.mT, y, x)]
+    if len(sets) == 1:
+        return [by_rows(w + w.mT, sets[0], sets[0])]
+    x, y = sets
+    return [by_rows(w, x, y) if needed[0] else None, by_rows(w.mT, y, x) if needed[1] else None]
 
 
 def _of_products(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    with torch.autocast(w.device.type, enabled=False):  # would take them in half precision
-        return w @ y
+    return w @ y
 
 
 def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """In float64: what two images that are close to each other have in common cancels."""
     wide, x_wide = w.double(), x.double()
-    return (2 * (wide.sum(1, keepdim=True) * x_wide - wide @ (x_wide if y is x else y.double()))).to(x.dtype)
+    return 2 * (wide.sum(1, keepdim=True) * x_wide - wide @ (x_wide if y is x else y.double()))
 
 
 def _of_absolute(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -108,11 +127,12 @@ def _unit_rows(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Rows of length 1, centred first where the metric does so, and the inverses of their lengths; a zero row stays."""
     if rows not in (_UNIT, _CENTERED_UNIT):
         return z, z
+    wide = z.double()
     if rows == _CENTERED_UNIT:
-        z = z - z.mean(1, keepdim=True)
-    length = torch.linalg.vector_norm(z, dim=1, keepdim=True, dtype=torch.float64)
-    inverse = torch.where(length > 0, 1 / length, 0.0).to(z.dtype)
-    return z * inverse, inverse
+        wide = wide - wide.mean(1, keepdim=True)
+    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    inverse = torch.where(length > 0, 1 / length, 0.0)
+    return (wide * inverse).to(z.dtype), inverse
 
 
 def _through_unit_rows(grad: Tensor, unit: Tensor, inverse: Tensor, rows: int) -> Tensor:
@@ -139,71 +159,90 @@ class Normalization:
             last = channels_last and count > 1
             self.shape, self.dims = ((-1, count, channels // count), (-3, -1)) if last else ((count, -1), (-1,))
 
+    @property
+    def shared(self) -> bool:
+        """Whether the first set's statistics are applied to all."""
+        return self.norm.over in (_IMAGES, _IMAGES_AND_SPACE)
+
     def apply(self, sets: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """z of each set, unflattened, and the scales."""
+        """z of each set, unflattened, and the scales, in float64."""
         if self.norm.over == _NOTHING:
             return list(sets), []
         views = [self._view(x) for x in sets]
-        moments = [self._moments(x) for x in (views if self._own else views[:1])]
-        if not self._own:
+        moments = [self._moments(x.double()) for x in (views[:1] if self.shared else views)]
+        if self.shared:
             moments *= len(views)
-        return [(x - mean) * scale for x, (mean, scale) in zip(views, moments, strict=True)], [s for _, s in moments]
+        z = [((x - mean) * scale).to(x.dtype) for x, (mean, scale) in zip(views, moments, strict=True)]
+        return z, [scale for _, scale in moments]
 
-    def gradients(self, grads: Sequence[Tensor], sets: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients by the features, (..., n, d), from those by z; `sets` and `scales` are what `apply` returned."""
+    def gradients(
+        self,
+        grads: Sequence[Tensor | None],
+        sets: Sequence[Tensor],
+        scales: Sequence[Tensor],
+        wanted: Sequence[bool] = (True, True),
+    ) -> list[Tensor | None]:
+        """Gradients by the features `wanted`, (..., n, d), in float64, from those by z, of which None does not count;
+        `sets` and `scales` are what `apply` returned."""
         if self.norm.over == _NOTHING:
             return list(grads)
-        grads = [self._view(g) for g in grads]
+        views = [None if g is None else self._view(g).double() for g in grads]
         # through the statistics: dx = scale (dz - mean(dz) - z mean(dz z)), the means over all that was normalised by
         # them, as shares of what they were taken over
-        count = sets[0].numel() // scales[0].numel()
-        through = [(self._sum(g), self._sum(g * z)) for g, z in zip(grads, sets, strict=True)]
-        if not self._own:
-            shift, slope = (sum(terms[1:], terms[0]) for terms in zip(*through, strict=True))
-            through = [(shift, slope)] + [(torch.zeros_like(shift), torch.zeros_like(slope))] * (len(sets) - 1)
-        out = []
-        for g, z, scale, (shift, slope) in zip(grads, sets, scales, through, strict=True):
-            g = g - shift / count
-            if self.norm.scaled:
-                g = (g - z * (slope / count)) * scale
-            out.append(g.flatten(-len(self.shape)))
+        count = sets[0].numel() // max(scales[0].numel(), 1)
+        out: list[Tensor | None] = []
+        for i, (g, z, scale) in enumerate(zip(views, sets, scales, strict=True)):
+            if g is None or not wanted[i]:
+                out.append(None)
+                continue
+            if not self.shared or i == 0:
+                by_them = (
+                    [(h, v) for h, v in zip(views, sets, strict=True) if h is not None] if self.shared else [(g, z)]
+                )
+                g = g - sum(self._sum(h) for h, _ in by_them) / count
+                if self.norm.scaled:
+                    g = g - z * (sum(self._sum(h * v) for h, v in by_them) / count)
+            out.append((g * scale).flatten(-len(self.shape)))
         return out
 
-    @property
-    def _own(self) -> bool:
-        return self.norm.over == _GROUPS
-
     def _view(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], *self.shape)
+        view: Tensor = x.unflatten(-1, self.shape)  # type: ignore[no-untyped-call]
+        return view
 
     def _sum(self, x: Tensor) -> Tensor:
         return x.sum(self.dims, keepdim=True)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        wide = x.double()  # whose squares stay in its range
-        mean = wide.mean(self.dims, keepdim=True)
+        mean = x.mean(self.dims, keepdim=True)
         if not self.norm.scaled:
-            return mean.to(x.dtype), torch.ones_like(mean, dtype=x.dtype)
-        variance = (wide - mean).square().mean(self.dims, keepdim=True)
-        scale = torch.rsqrt(variance + self.norm.epsilon)
-        if self.norm.epsilon == 0:
-            # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
-            constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
-            scale = torch.where(constant, 0.0, scale)
-        return mean.to(x.dtype), scale.to(x.dtype)
+            return mean, torch.ones_like(mean)
+        variance = (x - mean).square().mean(self.dims, keepdim=True)
+        if self.norm.epsilon > 0:
+            return mean, torch.rsqrt(variance + self.norm.epsilon)
+        # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
+        constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
+        return mean, torch.where(constant, 0.0, torch.rsqrt(torch.where(constant, 1.0, variance)))
 
 
-def compare_gradients(grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str) -> tuple[Tensor, Tensor]:
-    """Gradients by stacks A (..., S, n, n) and B (..., T, n, n) from that by their cosines or correlations (..., S, T).
+def compare_gradients(
+    grad: Tensor, score: Tensor, A: Tensor, B: Tensor, g: str, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients by stacks A (..., S, n, n) and B (..., T, n, n), those `wanted`, from that by their cosines or
+    correlations (..., S, T).
 
     Of a_s, a matrix less its mean under "pearson", over its length: (sum_t G_st (b_t - score_st a_s)) / |a_s|.
     """
     a, a_inverse = _directions(A, g)
     b, b_inverse = _directions(B, g)
     weighted = grad * score
-    by_a = (grad @ b - weighted.sum(-1, keepdim=True) * a) * a_inverse
-    by_b = (grad.mT @ a - weighted.mT.sum(-1, keepdim=True) * b) * b_inverse
-    return by_a.reshape(A.shape).to(A.dtype), by_b.reshape(B.shape).to(B.dtype)
+    by_a = by_b = None
+    if wanted[0]:
+        by_a = (grad @ b - weighted.sum(-1, keepdim=True) * a) * a_inverse
+        by_a = by_a.reshape(A.shape).to(A.dtype)
+    if wanted[1]:
+        by_b = (grad.mT @ a - weighted.mT.sum(-1, keepdim=True) * b) * b_inverse
+        by_b = by_b.reshape(B.shape).to(B.dtype)
+    return by_a, by_b
 
 
 def _directions(K: Tensor, g: str) -> tuple[Tensor, Tensor]:
@@ -212,10 +251,12 @@ def _directions(K: Tensor, g: str) -> tuple[Tensor, Tensor]:
     rows = K.double()
     if g == "pearson":
         upper = torch.ones(n, n, dtype=rows.dtype, device=rows.device).triu(1)
-        mean = (rows * upper).sum((-2, -1), keepdim=True) / upper.sum()
-        rows = (rows - mean) * upper
-    rows = rows.flatten(-2)
-    largest = rows.abs().amax(-1, keepdim=True)  # squares of what is left stay in range
+        rows = rows * upper
+    # the largest entry 1: squares stay in range
+    largest = rows.detach().abs().amax((-2, -1), keepdim=True)
     rows = rows / largest
-    inverse = 1 / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows * inverse, inverse / largest
+    if g == "pearson":
+        rows = (rows - rows.sum((-2, -1), keepdim=True) / upper.sum()) * upper
+    rows = rows.flatten(-2)
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / length, 1 / length / largest.flatten(-2)

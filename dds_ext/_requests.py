@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
+import torch
 
 from dds_ext import _cpu
 from dds_ext._arrays import Features, Matrices, address, rows_text, upper_triangle
@@ -67,6 +68,12 @@ def choose(argument: str, value: object, among: Sequence[str]) -> int:
     return among.index(value)
 
 
+def refuse_gamma_gradient(gamma: object) -> None:
+    """There is none."""
+    if isinstance(gamma, torch.Tensor) and gamma.requires_grad:
+        raise TypeError("gamma requires grad, and there is no gradient by it: pass gamma.item()")
+
+
 @dataclass(slots=True, frozen=True)
 class Options:
     """How a pairwise matrix is computed: the arguments of `rdm`."""
@@ -94,6 +101,7 @@ class Options:
             if operator.index(value) < 1:
                 raise ValueError(f"{argument} must be positive, got {value}")
         if self.gamma is not None:
+            refuse_gamma_gradient(self.gamma)
             if isinstance(self.gamma, bool) or not isinstance(self.gamma, SupportsFloat) or np.ndim(self.gamma) > 0:
                 raise TypeError(f"gamma must be a number, got {self.gamma!r}")
             if not METRIC[self.f].gamma:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -111,17 +112,24 @@ def center(K: Array, mode: str) -> Array:
 def center_arrays(K: Array, mode: str, check: bool) -> Array:
     """Centred copy of the symmetric part of matrices (..., n, n)."""
     matrices, like = _as_matrices(K, "K")
-    _check_square(matrices, "K", tuple(range(2, max(matrices.ndim, 2) + 1)))
-    stack = matrices.reshape(-1, *matrices.shape[-2:])
+    check_centering(matrices, mode)
+    stack = matrices.reshape(math.prod(matrices.shape[:-2]), *matrices.shape[-2:])
     return like(center_stack(stack, mode, check).reshape(matrices.shape))
+
+
+def check_centering(K: Matrices, mode: str) -> None:
+    """Of the shape (..., n, n)."""
+    choose("mode", mode, CENTERINGS)
+    _check_square(K, "K", tuple(range(2, max(K.ndim, 2) + 1)))
+    n = K.shape[-1]
+    if mode == "unbiased" and n < 4:
+        raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
 
 
 def center_stack(K: Matrices, mode: str, check: bool = True) -> Matrices:
     """Centred copies of a stack (s, n, n), of the symmetric parts where `check` does not ask for symmetric matrices."""
-    choose("mode", mode, CENTERINGS)
+    check_centering(K, mode)
     n = K.shape[-1]
-    if mode == "unbiased" and n < 4:
-        raise ValueError(f"mode='unbiased' needs at least 4 images, K has {n}")
     for i in range(len(K) if check and n else 0):
         name = f"K[{i}]" if len(K) > 1 else "K"
         _check_finite(K[i], name)
@@ -254,6 +262,22 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     return compare_arrays(K1, K2, g)
 
 
+def check_comparison(a: Matrices, b: Matrices, g: str, dimensions: tuple[int, ...] = (2, 3)) -> None:
+    """Of the shapes of K1 and K2."""
+    choose("g", g, COMPARISONS)
+    for K, name in ((a, "K1"), (b, "K2")):
+        _check_square(K, name, dimensions)
+        if 0 in K.shape[-3:]:
+            raise ValueError(f"{name} of shape {tuple(K.shape)} is empty")
+    if a.ndim != b.ndim:
+        raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")
+    n, m = a.shape[-1], b.shape[-1]
+    if n != m:
+        raise ValueError(f"different numbers of images: K1 has {n}, K2 has {m}")
+    if condenses(g) and n < 3:
+        raise ValueError(f"K1 has fewer than 3 pairs of images; g='{g}' needs at least 3 images")
+
+
 def compare_arrays(K1: Array, K2: Array, g: str) -> Array:
     """`compare`, whatever else looks at the call."""
     choose("g", g, COMPARISONS)
@@ -262,15 +286,9 @@ def compare_arrays(K1: Array, K2: Array, g: str) -> Array:
         isinstance(a, torch.Tensor) and a.device != b.device
     ):
         raise ValueError("K1 and K2 must be on the same device")
+    check_comparison(a, b, g)
     for K, name in ((a, "K1"), (b, "K2")):
-        _check_square(K, name, (2, 3))
-        if 0 in K.shape:
-            raise ValueError(f"{name} of shape {tuple(K.shape)} is empty")
         _check_finite(K, name)
-    if a.ndim != b.ndim:
-        raise ValueError("K1 and K2 must both be matrices (n, n) or both stacks (s, n, n)")
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"different numbers of images: K1 has {a.shape[-1]}, K2 has {b.shape[-1]}")
     rows, names = [], []
     for K, name in ((a, "K1"), (b, "K2")):
         stack = K.reshape(-1, *K.shape[-2:])

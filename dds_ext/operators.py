@@ -11,19 +11,51 @@ The public functions come here with tensors that require grad, and under a compi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from dds_ext._arrays import features
+from dds_ext._arrays import Features, features, flatten
 from dds_ext._compute import compute
 from dds_ext._gradients import NEEDS_MATRIX, Normalization, compare_gradients, pairwise_gradients
 from dds_ext._requests import Options, Request
-from dds_ext.comparison import center_arrays, compare_arrays
+from dds_ext.comparison import center_arrays, check_centering, check_comparison, compare_arrays
 
-_LIBRARY = torch.library.Library("dds_ext", "DEF")  # type: ignore[no-untyped-call]
+
+def _has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+
+
+class _Library(torch.library.Library):
+    """Refuses, at the operators' gates to autograd, the derivatives that torch would leave out in silence."""
+
+    def impl(self, op_name: Any, fn: Callable[..., Any], dispatch_key: str = "", **how: Any) -> None:
+        def gate(keys: Any, *args: Any, **more: Any) -> Any:
+            tensors = [a for a in args if isinstance(a, Tensor)]
+            if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in tensors):
+                raise NotImplementedError(
+                    "dds_ext has no forward-mode derivatives (torch.func.jvp, jacfwd, dual tensors): "
+                    "use reverse mode, .backward() or torch.autograd.grad"
+                )
+            if (
+                torch._C._are_functorch_transforms_active()
+                and torch.is_grad_enabled()
+                and any(a.requires_grad for a in tensors)
+            ):
+                raise NotImplementedError(
+                    "dds_ext's operators do not go through torch.func.grad, vjp and jacrev: "
+                    "use .backward() or torch.autograd.grad"
+                )
+            return fn(keys, *args, **more)
+
+        super().impl(op_name, gate if dispatch_key == "Autograd" else fn, dispatch_key, **how)  # type: ignore[no-untyped-call]
+
+
+_LIBRARY = _Library("dds_ext", "DEF")  # type: ignore[no-untyped-call]
 _SMOOTH = ("cosine", "pearson")
 _LAYOUT = "SymInt? channels=None, bool channels_last=False, SymInt groups=2"
 _F = f'str f="laplacian", float? gamma=None, str normalize="none", {_LAYOUT}'
@@ -34,9 +66,28 @@ def _dtype(*inputs: Tensor | None) -> torch.dtype:
     return torch.float64 if any(x is not None and x.dtype == torch.float64 for x in inputs) else torch.float32
 
 
-def _stack(x: Tensor) -> Tensor:
-    """Leading dimensions in one: (s, rows, columns)."""
-    return x.detach().reshape(-1, *x.shape[-2:])
+def _stack(x: Tensor, keep: int = 2) -> Tensor:
+    """Leading dimensions in one, before those to keep: (s, rows, columns)."""
+    return x.detach().reshape(math.prod(x.shape[:-keep]), *x.shape[-keep:])
+
+
+def _known(*arguments: Any) -> bool:
+    """Whether sizes are numbers: a compiler's symbols are for the real operator to check, and nothing to guard on."""
+    sizes = [size for a in arguments for size in (a.shape if isinstance(a, Tensor) else (a,))]
+    return not any(isinstance(size, torch.SymInt | torch.SymFloat) for size in sizes)
+
+
+def _one(x: Tensor, name: str) -> Features:
+    """What the sizes of one model are checked by."""
+    flat, _ = flatten(torch.empty(x.shape[-2:], dtype=x.dtype, device="meta"), name, None, False)
+    return Features(name, flat, lambda k: k, None)
+
+
+def _check_sizes(x: Tensor, y: Tensor | None, options: Options) -> None:
+    """The engine's errors, without its numbers."""
+    first = _one(x, "X")
+    Request(first, None if y is None else _one(y, "Y"), options)
+    options.channels_of(first)
 
 
 def _check_pair(x: Tensor, y: Tensor | None, what: str) -> None:
@@ -72,7 +123,9 @@ def _pairwise(
         result = compute([Request(sets[0], sets[1], options)])[0]
         assert isinstance(result, Tensor)
         return result
-    out = _pairwise_fake(x, y)
+    out = _empty_pairwise(x, y)
+    if not len(_stack(x)):
+        _check_sizes(x, y, options)
     requests = []
     for i, (k, z) in enumerate(zip(_stack(out), _stack(x), strict=True)):
         w = None if y is None else features(_stack(y)[i], f"Y[{i}]", None, False)
@@ -82,8 +135,27 @@ def _pairwise(
     return out
 
 
-def _pairwise_fake(x: Tensor, y: Tensor | None = None, *options: Any, **more: Any) -> Tensor:
+def _empty_pairwise(x: Tensor, y: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], (x if y is None else y).shape[-2]), dtype=_dtype(x, y))
+
+
+def _pairwise_fake(
+    x: Tensor,
+    y: Tensor | None = None,
+    f: str = "laplacian",
+    gamma: float | None = None,
+    normalize: str = "none",
+    channels: int | None = None,
+    channels_last: bool = False,
+    groups: int = 2,
+    precision: str = "default",
+    check_finite: bool = True,
+) -> Tensor:
+    _check_pair(x, y, "features")
+    if _known(x, y, gamma, channels, groups):
+        options = Options(f, gamma, normalize, "none", channels, channels_last, groups, precision, check_finite)
+        _check_sizes(x, y, options)
+    return _empty_pairwise(x, y)
 
 
 def _pairwise_backward(
@@ -97,27 +169,36 @@ def _pairwise_backward(
     channels: int | None,
     channels_last: bool,
     groups: int,
+    by_x: bool,
+    by_y: bool,
 ) -> tuple[Tensor, Tensor]:
-    options = Options(f, gamma, normalize, "none", channels, channels_last, groups)
-    of_x, of_y = _pairwise_backward_fake(grad, k, x, y)
-    if x.ndim == 2:
-        of_x, by_y = pairwise_gradients(grad, k, x, y, options)
-        return of_x.contiguous(), of_y if by_y is None else by_y.contiguous()
-    grads, xs, to_x = _stack(grad), _stack(x), _stack(of_x)
-    ks, ys = (None if z is None else _stack(z) for z in (k, y))
-    for i, model in enumerate(xs):
-        to_x[i], by_y = pairwise_gradients(
-            grads[i], None if ks is None else ks[i], model, None if ys is None else ys[i], options
-        )
-        if by_y is not None:
-            _stack(of_y)[i] = by_y
-    return of_x, of_y
+    options, wanted = Options(f, gamma, normalize, "none", channels, channels_last, groups), (by_x, by_y)
+    results = _pairwise_backward_fake(grad, k, x, y, *wanted)
+    with torch.autocast(x.device.type, enabled=False):
+        if x.ndim == 2:
+            found = pairwise_gradients(grad, k, x, y, options, wanted)
+            of_x, of_y = (to if z is None else z.contiguous() for to, z in zip(results, found, strict=True))
+            return of_x, of_y
+        grads, xs = _stack(grad), _stack(x)
+        ks, ys = (None if z is None else _stack(z) for z in (k, y))
+        for i, model in enumerate(xs):
+            found = pairwise_gradients(
+                grads[i], None if ks is None else ks[i], model, None if ys is None else ys[i], options, wanted
+            )
+            for to, z in zip(results, found, strict=True):
+                if z is not None:
+                    _stack(to)[i] = z
+    return results
 
 
 def _pairwise_backward_fake(
     grad: Tensor, k: Tensor | None, x: Tensor, y: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(0) if y is None else y.new_empty(y.shape)
+    by_x, by_y = options[-2:]
+    return (
+        x.new_empty(x.shape if by_x else 0),
+        x.new_empty(0) if y is None or not by_y else y.new_empty(y.shape),
+    )
 
 
 def _pairwise_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -128,8 +209,9 @@ def _pairwise_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _pairwise_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, y, k = ctx.saved_tensors
-    of_x, of_y = torch.ops.dds_ext.pairwise_backward(grad, k, x, y, *ctx.options)
-    return of_x, None if y is None else of_y, *[None] * 8
+    by_x, by_y = (*ctx.needs_input_grad, False)[:2]  # the dispatcher leaves a y out that is None
+    of_x, of_y = torch.ops.dds_ext.pairwise_backward(grad, k, x, y, *ctx.options, by_x, by_y)
+    return of_x if by_x else None, of_y if by_y else None, *[None] * 8
 
 
 def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
@@ -145,12 +227,26 @@ def _normalize(
 ) -> Tensor:
     options = Options(f="linear", normalize=method, channels=channels, channels_last=channels_last, groups=groups)
     _check_pair(x, None, "features")
-    flat = features(x.detach().reshape(-1, x.shape[-1]), "X", None, False)
-    z = Normalization(method, options.channels_of(flat), channels_last, groups).apply([x.to(_dtype(x))])[0][0]
+    c = _check_normalize(x, options)
+    features(_stack(x, 1), "X", None, False)  # says what is not served
+    z = Normalization(method, c, channels_last, groups).apply([x.to(_dtype(x))])[0][0]
     return z.clone(memory_format=torch.contiguous_format) if z is x else z.reshape(x.shape).contiguous()
 
 
-def _normalize_fake(x: Tensor, *options: Any, **more: Any) -> Tensor:
+def _check_normalize(x: Tensor, options: Options) -> int:
+    """The C that the features unflatten by."""
+    one = _one(x, "X")
+    if one.n == 0:
+        raise ValueError("X has 0 images")
+    return options.channels_of(one)
+
+
+def _normalize_fake(
+    x: Tensor, method: str = "zscore", channels: int | None = None, channels_last: bool = False, groups: int = 2
+) -> Tensor:
+    _check_pair(x, None, "features")
+    if _known(x, channels, groups):
+        _check_normalize(x, Options("linear", None, method, "none", channels, channels_last, groups))
     return x.new_empty(x.shape, dtype=_dtype(x))
 
 
@@ -164,7 +260,9 @@ def _normalize_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     method, channels, channels_last, groups = ctx.options
     normalization = Normalization(method, channels or 0, channels_last, groups)
     sets, scales = normalization.apply([x.to(grad.dtype)])
-    return normalization.gradients([grad], sets, scales)[0].to(x.dtype), None, None, None, None
+    (of_x,) = normalization.gradients([grad], sets, scales)
+    assert of_x is not None
+    return of_x.to(x.dtype), None, None, None, None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -177,6 +275,8 @@ def _center(k: Tensor, mode: str, check: bool = True) -> Tensor:
 
 
 def _center_fake(k: Tensor, mode: str, check: bool = True) -> Tensor:
+    if _known(k):
+        check_centering(k, mode)
     return k.new_empty(k.shape, dtype=_dtype(k))
 
 
@@ -198,14 +298,16 @@ def _compare(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
     if a.ndim == 3:
         scores: Tensor = compare_arrays(a.detach(), b.detach(), g)
         return scores
-    out = _compare_fake(a, b)
-    stacks = (s.detach().reshape(-1, *s.shape[-3:]) for s in (a, b))
-    for to, s, t in zip(out.view(-1, *out.shape[-2:]), *stacks, strict=True):
+    out = _compare_fake(a, b, g)
+    for to, s, t in zip(_stack(out), _stack(a, 3), _stack(b, 3), strict=True):
         to.copy_(compare_arrays(s, t, g))
     return out
 
 
 def _compare_fake(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
+    _check_pair(a, b, "stacks of matrices")
+    if _known(a, b):
+        check_comparison(a, b, g, tuple(range(3, a.ndim + 1)))
     return a.new_empty((*a.shape[:-2], b.shape[-3]), dtype=torch.float64)
 
 
@@ -218,7 +320,7 @@ def _compare_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _compare_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, b, score = ctx.saved_tensors
-    return *compare_gradients(grad, score, a, b, ctx.g), None
+    return *compare_gradients(grad, score, a, b, ctx.g, ctx.needs_input_grad), None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -253,7 +355,7 @@ def _register(
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     # one kernel for all devices: it finds the engine's part for the device that holds the features
-    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
     operator = f"dds_ext::{name}"
     torch.library.register_fake(operator, fake, lib=_LIBRARY)
     torch.library.register_autograd(operator, backward, setup_context=setup, lib=_LIBRARY)
@@ -271,7 +373,7 @@ _register(
 )
 _register(
     "pairwise_backward(Tensor grad, Tensor? k, Tensor x, Tensor? y, str f, float? gamma, str normalize, "
-    "SymInt? channels, bool channels_last, SymInt groups) -> (Tensor, Tensor)",
+    "SymInt? channels, bool channels_last, SymInt groups, bool by_x, bool by_y) -> (Tensor, Tensor)",
     _pairwise_backward,
     _pairwise_backward_fake,
     _no_second_derivative,

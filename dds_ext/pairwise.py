@@ -9,7 +9,7 @@ import torch
 
 from dds_ext._arrays import Array, features, flatten, through_operators
 from dds_ext._compute import compute
-from dds_ext._requests import Options, Request, check_one_set
+from dds_ext._requests import Options, Request, check_one_set, refuse_gamma_gradient
 
 
 def _checked_out(request: Request, out: object) -> torch.Tensor | np.ndarray[Any, Any]:
@@ -48,6 +48,7 @@ def _by_operators(
     check_finite: bool,
 ) -> torch.Tensor:
     """`rdm` of tensors that require grad, or that a compiler or a transform looks at."""
+    refuse_gamma_gradient(gamma)
     channels, channels_last, groups = layout
     x, inferred = flatten(torch.as_tensor(X), "X", channels, channels_last)
     y = None
@@ -60,14 +61,15 @@ def _by_operators(
     )
     if center != "none":
         K = torch.ops.dds_ext.center(K, center, False)
-    return K[_above_diagonal(K.shape[0], K.device)] if condensed else K
+    return K[_above_diagonal(K)] if condensed else K
 
 
-def _above_diagonal(n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _above_diagonal(K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Indices of the entries above the diagonal, row by row; torch.triu_indices would fix n under torch.export."""
-    rows = torch.arange(n, device=device)
+    n = K.shape[0]
+    # counted by K's own ones, so that they are tensors of K's kind, numbers or not
+    rows, entries = (K.new_ones(count, dtype=torch.int64).cumsum(0) - 1 for count in (n, n * (n - 1) // 2))
     ends = (rows + 1) * (2 * n - rows - 2) // 2  # of each row among all entries
-    entries = torch.arange(n * (n - 1) // 2, device=device)
     i = torch.searchsorted(ends, entries, right=True)
     return i, entries - ends[i] + n
 

@@ -309,8 +309,8 @@ def test_types(X: Array) -> None:
 
 
 def test_devices_that_are_not_served() -> None:
-    with pytest.raises(TypeError, match=r"meta"):
-        dds_ext.rdm(torch.zeros(4, 4, device="meta"))
+    with pytest.raises(TypeError, match=r"holds no numbers"):
+        dds_ext.affinity([torch.zeros(4, 4, device="meta")] * 2)
 
 
 def test_sparse_tensors() -> None:

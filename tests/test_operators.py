@@ -11,6 +11,9 @@ import pytest
 import torch
 from support import CENTERINGS, DTYPES, METRICS, NORMALIZATIONS, Array, features
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import dds_ext
 from dds_ext import _cpu, _gradients
@@ -122,6 +125,22 @@ def test_gradcheck_of_the_rest() -> None:
     assert gradcheck(lambda x, y: dds_ext.cka(x, y, unbiased=True), wide(5), wide(5, 7, 1))
 
 
+def test_second_derivatives_of_the_rest() -> None:
+    """Of normalisation, with a constant feature, of centring and of comparison; those of pairwise are refused."""
+    x = wide(4).detach().clone()
+    x[:, 3] = 1.5
+    K = dds_ext.rdm(wide(4)).detach()[None].requires_grad_()
+
+    def seconds(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        (first,) = torch.autograd.grad(function(x).pow(3).sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    assert bool(torch.isfinite(seconds(lambda x: OPS.normalize(x, "zscore"), x.requires_grad_())).all())
+    for g in SMOOTH:
+        L = dds_ext.rdm(wide(4, seed=1)).detach()[None]
+        assert torch.autograd.gradgradcheck(lambda K, g=g, L=L: OPS.compare(K, L, g), K, fast_mode=True)
+
+
 def test_a_median_gamma_is_a_constant() -> None:
     x = features(9, 12, "float64")
     _, D = dds_ext.rdm(x, "rbf"), dds_ext.rdm(x, "sqeuclidean")
@@ -180,6 +199,62 @@ def test_float32_gradients(f: str) -> None:
             assert error.norm() <= 1e-4 * length, (normalize, offset, (error.norm() / length).item())
             bias = (error * exact).sum().abs() / length**2
             assert bias <= 1e-5, (normalize, offset, bias.item())
+
+
+@pytest.mark.parametrize("scale", (1e-25, 1e25))
+def test_float32_gradients_far_from_1(scale: float) -> None:
+    """Where squares and inverse variances leave float32's range; bounds as above."""
+    x = features(9, 12) * scale
+    for f, normalize in (("cosine", "none"), ("pearson", "none"), ("rbf", "none"), *((f, "zscore") for f in METRICS)):
+
+        def function(x: Tensor, f: str = f, normalize: str = normalize) -> Tensor:
+            return dds_ext.rdm(x, f, normalize=normalize)
+
+        exact, found = gradient(function, x.double()), gradient(function, x)
+        assert (found.double() - exact).norm() <= 1e-4 * exact.norm(), (f, normalize)
+    z = OPS.normalize(x.double(), "zscore")
+    torch.testing.assert_close(OPS.normalize(x, "zscore").double(), z, rtol=0, atol=1e-5)
+
+
+def test_a_dead_class_has_finite_gradients() -> None:
+    logits, targets = 3 * torch.randn(32, 20, generator=torch.Generator().manual_seed(0)), features(32, 10)
+    logits[:, 7] -= 70
+    assert bool(torch.isfinite(gradient(lambda x: dds_ext.dds(x.softmax(1), targets), logits)).all())
+
+
+@pytest.mark.parametrize("g", SMOOTH)
+def test_gradients_of_comparisons_far_from_1(g: str) -> None:
+    """A score does not see the scale, so that its gradient has the inverse one; to rounding, of entries near 1."""
+    K, L = (dds_ext.rdm(features(5, 12, "float64", seed))[None] for seed in range(2))
+    expected = gradient(lambda K: OPS.compare(K, L, g), K)
+    for scale in (1e-200, 1e160, 1e200):
+        found = gradient(lambda K, by=scale: OPS.compare(K, L * by, g), K * scale)
+        torch.testing.assert_close(found * scale, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_autocast_leaves_the_gradient_alone() -> None:
+    x = features(9, 12)
+    for f in ("linear", "cosine", "pearson"):
+        expected = gradient(lambda x, f=f: dds_ext.rdm(x, f), x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(gradient(lambda x, f=f: dds_ext.rdm(x, f), x), expected)
+
+
+def test_only_the_gradients_that_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = features(6, 12), features(4, 12, seed=1)
+    rows: list[int] = []
+    by_rows = _gradients._of_absolute
+    monkeypatch.setattr(_gradients, "_of_absolute", lambda w, x, y: rows.append(len(x)) or by_rows(w, x, y))
+    for normalize, sums in (("none", ([6], [4])), ("zscore", ([6, 4], [4])), ("layer", ([6], [4]))):
+        both = [z.clone().requires_grad_() for z in (x, y)]
+        dds_ext.rdm(both[0], Y=both[1], normalize=normalize).square().sum().backward()
+        for i, wanted in enumerate(sums):
+            one = [x.clone(), y.clone()]
+            one[i].requires_grad_()
+            rows.clear()
+            dds_ext.rdm(one[0], Y=one[1], normalize=normalize).square().sum().backward()
+            assert rows == wanted and one[1 - i].grad is None
+            assert torch.equal(one[i].grad, both[i].grad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2])
@@ -268,15 +343,90 @@ def test_opcheck() -> None:
     for operator, args in (
         (OPS.pairwise, (leaf(6, 12),)),
         (OPS.pairwise, (leaf(2, 6, 12), leaf(2, 5, 12), "rbf", None, "group", 4)),
-        (OPS.pairwise_backward, (K, K, leaf(5, 12).detach(), None, "euclidean", None, "zscore", None, False, 2)),
+        (
+            OPS.pairwise_backward,
+            (K, K, leaf(5, 12).detach(), None, "euclidean", None, "zscore", None, False, 2, True, True),
+        ),
         (OPS.normalize, (leaf(6, 12), "batch", 4)),
         (OPS.normalize, (leaf(12, 6).detach().mT, "zscore")),  # results are contiguous whatever comes in
-        (OPS.pairwise_backward, (K, None, leaf(12, 5).detach().mT, None, "cosine", None, "zscore", None, False, 2)),
+        (
+            OPS.pairwise_backward,
+            (K, None, leaf(12, 5).detach().mT, None, "cosine", None, "zscore", None, False, 2, True, True),
+        ),
         (OPS.center, (K.clone().requires_grad_(), "unbiased")),
         (OPS.compare, (K[None].clone().requires_grad_(), torch.stack([K, K]), "pearson")),
         (OPS.compare, (K[None], torch.stack([K, K]), "kendall")),
     ):
         torch.library.opcheck(operator.default, args)
+
+
+def test_what_torch_would_leave_out_in_silence() -> None:
+    x, y = features(6, 12), features(6, 9)
+    for function in (lambda x: dds_ext.dds(x, y), lambda x: OPS.normalize(x).sum(), lambda x: OPS.pairwise(x).sum()):
+        for transform in (lambda f: torch.func.jvp(f, (x,), (x,)), lambda f: torch.func.jacfwd(f)(x)):
+            with pytest.raises(NotImplementedError, match=r"dds_ext has no forward-mode derivatives"):
+                transform(function)
+        with forward_ad.dual_level():
+            assert torch.equal(torch.as_tensor(function(x)), torch.as_tensor(function(x)))  # no tangent, no error
+            with pytest.raises(NotImplementedError, match=r"dds_ext has no forward-mode derivatives"):
+                function(forward_ad.make_dual(x, x))
+        for transform in (lambda f: torch.func.grad(f)(x), lambda f: torch.func.vjp(f, x)):
+            with pytest.raises(NotImplementedError, match=r"do not go through torch.func.grad"):
+                transform(function)
+    gamma = torch.tensor(0.1, requires_grad=True)
+    for z in (x, x.clone().requires_grad_()):
+        with pytest.raises(TypeError, match=r"gamma requires grad, and there is no gradient by it"):
+            dds_ext.laplacian_rdm(z, gamma=gamma)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_tensors_without_numbers_and_tracers() -> None:
+    x = features(6, 12)
+    meta = x.to("meta")
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(x)
+        assert dds_ext.rdm(fake).shape == (6, 6) and dds_ext.dds(fake, fake).shape == ()
+    for z in (fake, meta):
+        assert dds_ext.rdm(z, condensed=True).shape == (15,) and dds_ext.dds(z, z).shape == ()
+        with pytest.raises(TypeError, match=r"source 0 holds no numbers"):
+            dds_ext.affinity([z])
+    traced = make_fx(lambda x: dds_ext.rdm(x, "linear"))(x)
+    assert torch.equal(traced(2 * x), dds_ext.rdm(2 * x, "linear"))
+    traced = torch.jit.trace(lambda x: dds_ext.rdm(x, "linear"), (x,), check_trace=False)
+    assert torch.equal(traced(2 * x), dds_ext.rdm(2 * x, "linear"))
+
+
+@pytest.mark.parametrize("device", ("cpu", "meta"))
+def test_shapes_are_checked_with_and_without_numbers(device: str) -> None:
+    def empty(*shape: int) -> Tensor:
+        return torch.zeros(shape, device=device)
+
+    for operator, args, what in (
+        (OPS.pairwise, (empty(3, 4), empty(3, 5)), "X has 4 features, Y has 5"),
+        (OPS.pairwise, (empty(3, 4), None, "nope"), "unknown f 'nope'"),
+        (OPS.pairwise, (empty(1, 4),), "X has 1 image;"),
+        (OPS.pairwise, (empty(2, 0, 3),), "has 0 images"),
+        (OPS.pairwise, (empty(0, 1, 3),), "X has 1 image;"),
+        (OPS.pairwise, (empty(3, 0),), "X has 0 features"),
+        (OPS.pairwise, (empty(3, 4), None, "linear", None, "batch", 3), "not divisible by channels=3"),
+        (OPS.normalize, (empty(4),), "at least 2 dimensions"),
+        (OPS.normalize, (empty(0, 5),), "X has 0 images"),
+        (OPS.normalize, (empty(2, 3, 0),), "X has 0 features"),
+        (OPS.normalize, (empty(3, 4), "nope"), "unknown normalize 'nope'"),
+        (OPS.center, (empty(4, 5), "double"), "K has shape"),
+        (OPS.center, (empty(3, 3), "unbiased"), "at least 4 images"),
+        (OPS.compare, (empty(2, 4, 4), empty(2, 5, 5)), "different numbers of images: K1 has 4, K2 has 5"),
+        (OPS.compare, (empty(2, 2, 2), empty(1, 2, 2)), "at least 3 images"),
+        (OPS.compare, (empty(0, 4, 4), empty(1, 4, 4)), "is empty"),
+        (OPS.compare, (empty(1, 4, 4), empty(1, 4, 4), "nope"), "unknown g 'nope'"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            operator(*args)
+    assert OPS.pairwise(empty(0, 4, 5)).shape == (0, 4, 4)
+    for method in NORMALIZATIONS:
+        assert OPS.normalize(empty(0, 4, 6), method, 2).shape == (0, 4, 6)
+    assert OPS.center(empty(0, 4, 4), "unbiased").shape == (0, 4, 4)
+    assert OPS.compare(empty(0, 2, 4, 4), empty(0, 1, 4, 4)).shape == (0, 2, 1)
 
 
 def test_vmap_over_models() -> None:
