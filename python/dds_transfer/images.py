@@ -120,7 +120,7 @@ def load_images(data: Any, preprocessing: Preprocessing | None = None, *, skip_u
         data: one of
 
             - the path of a folder: all files below it that end in one of ``ENDINGS`` (hidden ones are passed over), in
-              the order of their paths;
+              the order of their paths; links to folders are followed, unless to one that they lie in;
             - the path of a file with an array of n rows (.npy, .npz, ...; ``file:member`` as in ``load_features``);
             - an array or tensor of n rows. Rows of type uint8 are pictures, (n, height, width), (n, height, width, C)
               or (n, C, height, width) with C = 1, 3 or 4, and are preprocessed. All others are network inputs as they
@@ -180,8 +180,13 @@ def _files(folder: Path) -> Iterator[str]:
         raise error  # os.walk would leave out a folder that it may not look into, and say nothing
 
     for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _lies_in_itself(Path(path) / name)]
         yield from ((Path(path) / name).relative_to(folder).as_posix() for name in files if not name.startswith("."))
+
+
+def _lies_in_itself(folder: Path) -> bool:
+    """Whether this is a link to a folder above it, below which it would come again and again."""
+    return folder.is_symlink() and any(above.samefile(folder) for above in folder.absolute().parents)
 
 
 def _digest_of_picture(path: Path) -> str:
