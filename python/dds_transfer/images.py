@@ -20,13 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dds_transfer.features import load_one
-from dds_transfer.terminal import working
+from dds_transfer.terminal import listed, working
 
 # A folder's files with these endings are its images; the list is that of torchvision's ImageFolder and GIF.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Where an item that is a dictionary has its image: transformers' name and the two usual ones of Hugging Face datasets.
 COLUMNS = ("pixel_values", "image", "img")
-LISTED = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,9 @@ def load_images(data: Any, preprocessing: Preprocessing | None = None, *, skip_u
     if isinstance(data, np.ndarray | Tensor):
         return _from_array(data, prepare)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
-        raise TypeError(f"images are a path, an array or a data set with numbered items, not a {type(data).__name__}")
+        raise TypeError(
+            f"images are a path, an array or a data set with numbered items, not of type {type(data).__name__}"
+        )
     return _from_items(data, prepare, skip_unreadable)
 
 
@@ -263,12 +264,6 @@ def _check(
     return readable, unreadable
 
 
-def listed(things: list[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = [f"and {len(things) - LISTED} more"] if len(things) > LISTED else []
-    return "; ".join(things[:LISTED] + more)
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its start"  # its own text names a buffer in memory
@@ -287,7 +282,7 @@ def _input(item: Any, prepare: Preprocessing) -> Tensor:
     if isinstance(item, Image.Image):
         return prepare(item)
     if not isinstance(item, np.ndarray | Tensor):
-        raise TypeError(f"a {type(item).__name__} where a picture, an array or a tensor is expected")
+        raise TypeError(f"type {type(item).__name__} where a picture, an array or a tensor is expected")
     if item.dtype in (torch.uint8, np.uint8):
         return prepare(_picture(item))
     return _tensor(item)

@@ -252,8 +252,8 @@ def test_unreadable_items_of_data_sets() -> None:
     ("data", "error", "message"),
     [
         (torch.utils.data.DataLoader([torch.zeros(2)]), TypeError, "give the data set inside it"),
-        (iter([1]), TypeError, "not a list_iterator"),
-        ({"a": 1}, TypeError, "not a dict"),
+        (iter([1]), TypeError, "not of type list_iterator"),
+        ({"a": 1}, TypeError, "not of type dict"),
         ([], ValueError, "without items"),
         (np.zeros((0, 3)), ValueError, r"shape \(0, 3\)"),
         (np.zeros((2, 5, 5, 5), np.uint8), ValueError, r"uint8 pixels of shape \(5, 5, 5\)"),
