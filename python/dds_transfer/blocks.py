@@ -8,6 +8,9 @@ BLOCKS = 4
 # What the lists of stages or transformer layers are called: stages (ResNets and others of timm and transformers),
 # blocks (timm's ViTs), layers and layer (torchvision's and transformers' ViTs).
 _LISTS = ("stages", "blocks", "layers", "layer")
+# What four stages side by side are called, before their numbers: layer (ResNets), block (torchvision's RegNets) and s
+# (timm's RegNets).
+_STAGES = ("layer", "block", "s")
 
 
 def block_hooks(model: nn.Module) -> dict[str, str]:
@@ -15,10 +18,11 @@ def block_hooks(model: nn.Module) -> dict[str, str]:
 
     For a ResNet they are its four stages, as in the DDS and RSA papers: ``layer1`` to ``layer4`` in torchvision and
     timm, ``encoder.stages.0`` to ``.3`` in transformers. Other networks of four stages are treated alike: ConvNeXt and
-    Swin, ``features.1``, ``.3``, ``.5`` and ``.7`` in torchvision. Where a stage ends by making its maps smaller, as
-    Swin's in transformers, its last block before that is taken, which is what the other libraries' stages give. The
-    depth of a vision transformer is split evenly in four: of L layers, the outputs of layers L/4, L/2, 3L/4
-    (rounded) and L. The network may be part of the model, as the backbone of a segmentation network is.
+    Swin, ``features.1``, ``.3``, ``.5`` and ``.7`` in torchvision; RegNet, ``trunk_output.block1`` to ``.block4`` in
+    torchvision and ``s1`` to ``s4`` in timm. Where a stage ends by making its maps smaller, as Swin's in transformers,
+    its last block before that is taken, which is what the other libraries' stages give. The depth of a vision
+    transformer is split evenly in four: of L layers, the outputs of layers L/4, L/2, 3L/4 (rounded) and L. The network
+    may be part of the model, as the backbone of a segmentation network is.
 
     Raises:
         ValueError: none or several of these are in the model: name the layers yourself.
@@ -35,14 +39,15 @@ def block_hooks(model: nn.Module) -> dict[str, str]:
 
 
 def _blocks(name: str, module: nn.Module) -> list[str]:
-    """The names of the four blocks if this module holds them, of a ResNet or in a list."""
+    """The names of the four blocks if this module holds them, side by side or in a list."""
     children = dict(module.named_children())
     prefix = f"{name}." if name else ""
-    stages = [f"layer{i}" for i in range(1, BLOCKS + 1)]
-    if all(stage in children for stage in stages):
-        return [prefix + stage for stage in stages]
-    if name.rpartition(".")[2] == "features" and (stages := _alternating(children)):
-        return [prefix + stage for stage in stages]
+    for kind in _STAGES:
+        stages = [f"{kind}{i}" for i in range(1, BLOCKS + 1)]
+        if all(stage in children for stage in stages) and f"{kind}{BLOCKS + 1}" not in children:
+            return [prefix + stage for stage in stages]
+    if name.rpartition(".")[2] == "features" and (sequences := _alternating(children)):
+        return [prefix + stage for stage in sequences]
     if name.rpartition(".")[2] not in _LISTS or not isinstance(module, nn.ModuleList | nn.Sequential):
         return []
     kinds = {type(child) for child in children.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -81,8 +82,14 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with _errors_in_one_line():
+        with _errors_in_one_line(), warnings.catch_warnings():
+            warnings.showwarning = _note
             return super().invoke(ctx)
+
+
+def _note(message: Warning | str, *_: object) -> None:
+    """Show a library's warning, such as Pillow's of a damaged picture, in one line."""
+    click.echo(f"note: {' '.join(str(message).split())}", err=True)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

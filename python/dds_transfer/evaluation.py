@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from dds_transfer.tables import Table
+from dds_transfer.terminal import listed
 
 Matrix: TypeAlias = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -110,7 +111,8 @@ def evaluate(affinity: Table, truth: Table) -> Evaluation:
 
     Args:
         affinity: similarity of each source to each target, higher is more similar.
-        truth: measured transfer results, higher is better.
+        truth: measured transfer results, higher is better; NaN for what was not measured, which is left out for that
+            target, with a note.
 
     Returns:
         The agreements. A figure is None for a target where it is not defined, and the mean leaves that target out:
@@ -119,7 +121,8 @@ def evaluate(affinity: Table, truth: Table) -> Evaluation:
         more than 5 sources.
 
     Raises:
-        ValueError: the tables share no target or fewer than 3 sources, or one of their numbers is not finite.
+        ValueError: the tables share no target or fewer than 3 sources, one of their numbers is not finite, or no
+            target has 3 sources measured.
 
     Equivalent to, for two tables with the same names in the same order::
 
@@ -134,13 +137,40 @@ def evaluate(affinity: Table, truth: Table) -> Evaluation:
         precision = np.isin(np.argsort(-a)[:k], np.argsort(-b)[:5]).mean()
     """
     sources, targets = shared_names(affinity.sources, affinity.targets, truth)
-    a, b = _finite(affinity.part(sources, targets), "affinity"), _finite(truth.part(sources, targets), "truth")
+    a, b = _finite(affinity.part(sources, targets), "affinity"), _measured(truth.part(sources, targets))
     own = np.equal.outer(np.array(sources), np.array(targets))  # (S, T), True where a target is the source itself
-    has_own = own.any(axis=0)
+    notes = left_out(affinity.sources, affinity.targets, truth)
+    agreements: dict[str, Agreement] = {}
+    # Targets with the same sources measured are compared at once: most often all.
+    _, group = np.unique(~np.isnan(b), axis=1, return_inverse=True)
+    for number in np.unique(group):
+        columns = group == number
+        rows = ~np.isnan(b[:, columns][:, 0])
+        part = np.ix_(rows, columns)
+        names = [target for target, chosen in zip(targets, columns, strict=True) if chosen]
+        if rows.sum() < 3:
+            notes.append(f"targets with fewer than 3 sources measured, left out: {', '.join(names)}")
+            continue
+        if not rows.all():
+            missing = [source for source, there in zip(sources, rows, strict=True) if not there]
+            notes.append(f"sources not measured for target {listed(names)}, left out there: {', '.join(missing)}")
+        found, more = _agreements(a[part], b[part], own[part], names)
+        agreements |= found
+        notes += more
+    if not agreements:
+        raise ValueError("the truth has no target with 3 sources measured")
+    agreements = {target: agreements[target] for target in targets if target in agreements}
+    return Evaluation(agreements, _mean(list(agreements.values())), notes)
+
+
+def _agreements(
+    a: Matrix, b: Matrix, own: NDArray[np.bool_], targets: list[str]
+) -> tuple[dict[str, Agreement], list[str]]:
+    """The agreements of the columns of a and b, both (S, T), by target, and notes on what is not defined."""
     kept, off_diagonal, choices = _correlate(a, b), _each(_correlate, a, b, own), _each(_choose, a, b, own)
     agreements = {
         target: Agreement(
-            len(sources),
+            len(a),
             kept[j].spearman,
             off_diagonal[j].spearman,
             kept[j].pearson,
@@ -153,13 +183,13 @@ def evaluate(affinity: Table, truth: Table) -> Evaluation:
         )
         for j, target in enumerate(targets)
     }
-    notes = left_out(affinity.sources, affinity.targets, truth)
+    has_own, notes = own.any(axis=0), []
     for j, target in enumerate(targets):
         if kept[j].undefined:
             notes.append(f"no correlation for target {target!r}: {kept[j].undefined}")
         if has_own[j] and off_diagonal[j].undefined:
             notes.append(f"no correlation without the diagonal for target {target!r}: {off_diagonal[j].undefined}")
-    return Evaluation(agreements, _mean(list(agreements.values())), notes)
+    return agreements, notes
 
 
 def shared_names(sources: Sequence[str], targets: Sequence[str], truth: Table) -> tuple[list[str], list[str]]:
@@ -173,7 +203,7 @@ def shared_names(sources: Sequence[str], targets: Sequence[str], truth: Table) -
         if len(found) < least:
             raise ValueError(
                 f"{len(found)} {kind} are also in the truth, at least {least} must be: "
-                f"here they are {_listed(ours)}; in the truth {_listed(theirs)}"
+                f"here they are {listed(ours)}; in the truth {listed(theirs)}"
             )
     return rows, columns
 
@@ -219,20 +249,21 @@ def _correlate(a: Matrix, b: Matrix) -> list[_Column]:
     return columns
 
 
-def _centered(x: Matrix) -> Matrix:
-    """Columns less their means, in units of their largest entry: their squares stay in range."""
-    largest = np.abs(x).max(axis=0)
-    x = np.divide(x, largest, out=np.zeros_like(x), where=largest > 0)
-    centered: Matrix = x - x.mean(axis=0)
-    return centered
-
-
 def _pearson(a: Matrix, b: Matrix) -> Matrix:
-    a, b = (_centered(x) for x in (a, b))
+    a, b = _centred(a), _centred(b)
     scale = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     # 0 / 0 for constant columns, which the caller leaves out.
     result: Matrix = np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0)
     return result
+
+
+def _centred(values: Matrix) -> Matrix:
+    """Columns less their means, scaled first and last so that sums and squares stay in range."""
+    for centre in (True, False):
+        largest = np.abs(values).max(axis=0)
+        values = values / np.where(largest > 0, largest, 1)
+        values = values - values.mean(axis=0) if centre else values
+    return values
 
 
 def _kendall(x: Matrix, y: Matrix) -> float:
@@ -301,6 +332,12 @@ def _drop(values: Matrix, own: NDArray[np.bool_]) -> Matrix:
     return result
 
 
+def _measured(truth: Table) -> Matrix:
+    """The truth's numbers, NaN where there was no measurement."""
+    _finite(replace(truth, values=np.nan_to_num(truth.values, nan=0, posinf=np.inf, neginf=-np.inf)), "truth")
+    return truth.values
+
+
 def _finite(table: Table, what: str) -> Matrix:
     bad = np.argwhere(~np.isfinite(table.values))
     if len(bad):
@@ -325,7 +362,3 @@ def _means(records: Sequence[Record], *kept: str) -> Record:
         defined = [figure for record in records if (figure := getattr(record, name)) is not None]
         means[name] = fmean(defined) if defined else None
     return replace(records[0], **means)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -99,7 +99,8 @@ def extract_features(
         else:
             about = _about(model, images, pooling, torch.get_autocast_dtype(place.type) if autocast else None)
             for layer, module in modules.items():
-                file = _File(Path(f"{save_as}.{layer}.npy"), len(images), {"layer": module, **about})
+                path = Path(f"{save_as}.{layer}.npy")
+                file = _File(path, len(images), {"layer": module, **about}, partial(_attributes, model))
                 if (saved := file.saved()) is not None:
                     found[layer] = saved
                 else:
@@ -181,8 +182,8 @@ def running(model: nn.Module, place: torch.device, autocast: bool) -> Iterator[C
             model.to(before)
 
 
-class _Unsuitable(ValueError):
-    """What is wrong with a layer's output, said in full."""
+class _NoFeatures(ValueError):
+    """What a layer gives cannot be taken; errors of the network itself are not of this kind."""
 
 
 def _outputs(
@@ -198,22 +199,22 @@ def _outputs(
 
     def hook(layer: str, module: nn.Module, _: Any, output: Any) -> None:
         if layer in seen:
-            raise _Unsuitable(
+            raise _NoFeatures(
                 f"layer {layers[layer]} runs several times for one batch, so that its output is not one thing; "
                 "name a module that runs once"
             )
         tensor = tensor_of(output)
         if tensor is None or tensor.is_complex() or tensor.ndim < 2 or len(tensor) != len(inputs):
             what = type(output).__name__ if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise _Unsuitable(
+            raise _NoFeatures(
                 f"layer {layers[layer]} gives {what} for {len(inputs)} images, not a row of features for each"
             )
         try:
             pooled = pooling(tensor)
         except ValueError as error:
-            raise _Unsuitable(f"layer {layers[layer]} gives {tuple(tensor.shape)}: {error}") from error
+            raise _NoFeatures(f"layer {layers[layer]} gives {tuple(tensor.shape)}: {error}") from error
         if pooled.numel() == 0:
-            raise _Unsuitable(f"layer {layers[layer]} gives {tuple(tensor.shape)}: it is empty")
+            raise _NoFeatures(f"layer {layers[layer]} gives {tuple(tensor.shape)}: it is empty")
         # Copied now, because the next module may work in place (ReLU often does).
         wide = torch.float64 if pooled.dtype == torch.float64 else torch.float32
         seen[layer] = pooled.detach().to("cpu", wide, copy=True).contiguous().numpy()
@@ -224,7 +225,7 @@ def _outputs(
             for layer, name in layers.items():
                 handles.append(model.get_submodule(name).register_forward_hook(partial(hook, layer)))
             run(inputs)
-    except _Unsuitable:
+    except _NoFeatures:
         raise
     except Exception as error:  # anything may go wrong in somebody's network
         shape = tuple(inputs.shape[1:])
@@ -280,12 +281,16 @@ class _File:
     The length of the growing file says how many rows there are, and its name holds a digest of what they are of, so
     that rows of other weights, images or settings are never continued. Beside the whole file a note, a JSON file, says
     it in full. A file whose note says something else is somebody's features, and never written over.
+
+    ``attributes`` gives the network's as they are now. One that is another after the network ran, such as a counter of
+    its calls, is no setting: the note does not hold it, and only those that it holds are compared.
     """
 
-    def __init__(self, path: Path, n: int, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, n: int, about: dict[str, Any], attributes: Callable[[], dict[str, str]]) -> None:
         text = json.dumps(about, sort_keys=True)
         digest = blake2b(text.encode(), digest_size=8).hexdigest()
         self.path, self.n, self.about, self.rows = path, n, json.loads(text), 0
+        self.attributes = attributes
         self.note = path.with_suffix(".json")
         self.part = path.with_name(f".{path.name}.{digest}.part")
         self.shape: tuple[int, ...] | None = None
@@ -296,7 +301,10 @@ class _File:
             return None
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            other = [name for name, value in self.about.items() if note.get(name) != value]
+            attributes = note.get("attributes", {})
+            other = [name for name, value in self.about.items() if name != "attributes" and note.get(name) != value]
+            here = self.about["attributes"]
+            other += [f"the attribute {name}" for name, value in attributes.items() if here.get(name) != value]
         except (OSError, ValueError, AttributeError):
             raise ValueError(
                 f"{self.path} is there, and {self.note.name} does not say what of; move it away, or write under "
@@ -313,7 +321,10 @@ class _File:
             return None
 
     def __enter__(self) -> _File:
-        self.file: IO[bytes] = open(self.part, "a+b")
+        try:
+            self.file: IO[bytes] = open(self.part, "a+b")
+        except OSError as error:  # the user knows nothing of the temporary name
+            raise type(error)(error.errno, error.strerror, str(self.path)) from None
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -349,7 +360,9 @@ class _File:
     def finish(self) -> Array:
         """Give the file its name, and the array mapped into memory."""
         self.saved()  # another process may have written it meanwhile
-        write_json(self.note, self.about)  # first, since a note without a file is no harm
+        now = self.attributes()
+        kept = {name: value for name, value in self.about["attributes"].items() if now.get(name) == value}
+        write_json(self.note, {**self.about, "attributes": kept})  # first, since a note without a file is no harm
         os.replace(self.part, self.path)
         for other in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
             other.unlink()  # of other settings, which could not be given this name any more
@@ -369,21 +382,16 @@ def _same_shape(shape: tuple[int, ...], rows: Array, first: int) -> None:
         )
 
 
-_PLAIN = (bool, int, float, str, tuple, torch.Size, type(None))
-
-
 def _about(model: nn.Module, images: Images, pooling: Pooling, autocast: torch.dtype | None) -> dict[str, Any]:
     """All that a layer's features depend on, as JSON: two extractions that agree in it are taken to be the same."""
     state = blake2b(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode(), digest_size=16)
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         state.update(tensor_bytes(tensor))
-    for name, module in model.named_modules():  # what is in neither weights nor repr, as a number of attention heads
-        plain = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN) and key != "training"}
-        state.update(f"\n{name} {sorted(plain.items())!r}".encode())
     return {
         "model": type(model).__name__,
         "weights": state.hexdigest(),
+        "attributes": _attributes(model),
         "images": len(images),
         "data": images.digest(),
         "preprocessing": images.preprocessing and {**vars(images.preprocessing)},
@@ -391,3 +399,23 @@ def _about(model: nn.Module, images: Images, pooling: Pooling, autocast: torch.d
         "channels_last": pooling.channels_last,
         "autocast": autocast and str(autocast),
     }
+
+
+def _attributes(model: nn.Module) -> dict[str, str]:
+    """What is in neither weights nor repr, such as numbers of attention heads: a digest of each plain attribute's
+    values in all modules, by its name.
+    """
+    states: dict[str, Any] = {}
+    for module_name, module in model.named_modules():
+        for name, value in vars(module).items():
+            # Not the mode, which is set here, and not the path that transformers loaded the weights from.
+            if name not in ("training", "name_or_path") and _plain(value):
+                state = states.setdefault(name, blake2b(digest_size=8))
+                state.update(f"{module_name} {value!r}\n".encode())
+    return {name: states[name].hexdigest() for name in sorted(states)}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

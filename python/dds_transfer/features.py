@@ -146,7 +146,7 @@ def _checked(content: Any, origin: str, several: bool) -> Array:
         content = (content.float() if content.dtype == torch.bfloat16 else content).numpy()
     hint = f"; if another array holds the features, name it, as in {origin}" if several else ""
     if not isinstance(content, np.ndarray):
-        raise TypeError(f"{origin.rpartition(':')[2] or 'it'} is a {type(content).__name__}, not an array{hint}")
+        raise TypeError(f"{origin.rpartition(':')[2] or 'it'} is of type {type(content).__name__}, not an array{hint}")
     if content.dtype.kind not in "fiub" or content.ndim < 2:
         what = f"type {content.dtype}" if content.dtype.kind not in "fiub" else f"shape {content.shape}"
         raise ValueError(f"an array of {what}; features are numbers with one row per image{hint}")

@@ -20,13 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dds_transfer.features import load_one
-from dds_transfer.terminal import working
+from dds_transfer.terminal import listed, working
 
 # A folder's files with these endings are its images; the list is that of torchvision's ImageFolder and GIF.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Where an item that is a dictionary has its image: transformers' name and the two usual ones of Hugging Face datasets.
 COLUMNS = ("pixel_values", "image", "img")
-LISTED = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def load_images(data: Any, preprocessing: Preprocessing | None = None, *, skip_u
         data: one of
 
             - the path of a folder: all files below it that end in one of ``ENDINGS`` (hidden ones are passed over), in
-              the order of their paths;
+              the order of their paths; links to folders are followed, unless to one that they lie in;
             - the path of a file with an array of n rows (.npy, .npz, ...; ``file:member`` as in ``load_features``);
             - an array or tensor of n rows. Rows of type uint8 are pictures, (n, height, width), (n, height, width, C)
               or (n, C, height, width) with C = 1, 3 or 4, and are preprocessed. All others are network inputs as they
@@ -150,7 +149,9 @@ def load_images(data: Any, preprocessing: Preprocessing | None = None, *, skip_u
     if isinstance(data, np.ndarray | Tensor):
         return _from_array(data, prepare)
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, Mapping):
-        raise TypeError(f"images are a path, an array or a data set with numbered items, not a {type(data).__name__}")
+        raise TypeError(
+            f"images are a path, an array or a data set with numbered items, not of type {type(data).__name__}"
+        )
     return _from_items(data, prepare, skip_unreadable)
 
 
@@ -179,12 +180,14 @@ def _files(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise error  # os.walk would leave out a folder that it may not look into, and say nothing
 
-    seen = {os.path.realpath(folder)}  # a link may lead to a folder above
     for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        new = {name: os.path.realpath(os.path.join(path, name)) for name in folders if not name.startswith(".")}
-        folders[:] = [name for name, target in new.items() if target not in seen]
-        seen.update(new.values())
+        folders[:] = [name for name in folders if not name.startswith(".") and not _lies_in_itself(Path(path) / name)]
         yield from ((Path(path) / name).relative_to(folder).as_posix() for name in files if not name.startswith("."))
+
+
+def _lies_in_itself(folder: Path) -> bool:
+    """Whether this is a link to a folder above it, below which it would come again and again."""
+    return folder.is_symlink() and any(above.samefile(folder) for above in folder.absolute().parents)
 
 
 def _digest_of_picture(path: Path) -> str:
@@ -261,12 +264,6 @@ def _check(
     return readable, unreadable
 
 
-def listed(things: list[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = [f"and {len(things) - LISTED} more"] if len(things) > LISTED else []
-    return "; ".join(things[:LISTED] + more)
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its start"  # its own text names a buffer in memory
@@ -285,7 +282,7 @@ def _input(item: Any, prepare: Preprocessing) -> Tensor:
     if isinstance(item, Image.Image):
         return prepare(item)
     if not isinstance(item, np.ndarray | Tensor):
-        raise TypeError(f"a {type(item).__name__} where a picture, an array or a tensor is expected")
+        raise TypeError(f"type {type(item).__name__} where a picture, an array or a tensor is expected")
     if item.dtype in (torch.uint8, np.uint8):
         return prepare(_picture(item))
     return _tensor(item)

@@ -178,10 +178,12 @@ def _from_python(module: str, name: str) -> nn.Module:
             libraries = ", ".join(_BUILDERS)
             raise ValueError(f"there is no Python module {error.name}, and {module} is none of {libraries}") from error
         raise
+    except SystemExit as error:
+        raise ValueError(f"it ends the program, sys.exit({error.code!r})") from error
     finally:
         sys.path.remove(here)
     if not isinstance(model, nn.Module):
-        raise TypeError(f"it returned a {type(model).__name__}, not a torch.nn.Module")
+        raise TypeError(f"what it returned is of type {type(model).__name__}, not a torch.nn.Module")
     return model
 
 

@@ -111,7 +111,7 @@ def load_arrays(file: IO[bytes]) -> dict[str, Any]:
     if isinstance(content, np.ndarray):
         return {"": content}
     if not (isinstance(content, dict) and all(isinstance(name, str) for name in content)):
-        raise pickle.UnpicklingError(f"a {type(content).__name__} where a dictionary of arrays by name is expected")
+        raise pickle.UnpicklingError(f"type {type(content).__name__} where a dictionary of arrays by name is expected")
     return {name: _plain(value) for name, value in content.items()}
 
 

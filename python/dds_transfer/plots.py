@@ -26,7 +26,6 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
     from matplotlib.patches import Patch
-    from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("drawing needs matplotlib: pip install 'dds_ext[plot]'", name=error.name) from error
@@ -37,10 +36,12 @@ _PAGE_STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "legend.facecolor"), "none"),
     "svg.fonttype": "none",  # text stays text: it can be searched
-    "text.parse_math": False,  # a dollar sign in a name is no formula
 }
+# A dollar sign in a name is no formula.
+_literal = rc_context({"text.parse_math": False})
 
 
+@_literal
 def draw_table(axes: Axes, table: Table, shade: NDArray[np.float64] | None = None) -> AxesImage:
     """Draw a table as a heat map on ``axes``, sources down, targets across, each cell's number in it while they fit.
 
@@ -69,8 +70,6 @@ def draw_table(axes: Axes, table: Table, shade: NDArray[np.float64] | None = Non
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Save in the format of the path's ending (.png, .pdf, .svg, ...)."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a model's name may hold dollar signs
     with writing(path, binary=True) as file:
         figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=150)
 
@@ -86,6 +85,7 @@ def page_svg(draw: Callable[[], Figure], name: str) -> str:
     return re.sub(rf"(fill|stroke): {_INK}", r"\1: currentColor", svg)
 
 
+@_literal
 def draw_affinity(table: Table, title: str) -> Figure:
     """A heat map of an affinity table."""
     rows, columns = table.values.shape
@@ -95,6 +95,7 @@ def draw_affinity(table: Table, title: str) -> Figure:
     return figure
 
 
+@_literal
 def draw_taxonomy(taxonomy: Taxonomy, affinity: Table, title: str) -> Figure:
     """The tree of a taxonomy beside a heat map of the affinities it was made from, rows in the tree's order.
 
@@ -123,6 +124,7 @@ def draw_taxonomy(taxonomy: Taxonomy, affinity: Table, title: str) -> Figure:
     return figure
 
 
+@_literal
 def draw_ranking(ranking: Ranking) -> Figure:
     """A dot for each source at its score, best on top; with draws, its interval and its share of first places."""
     figure = Figure(figsize=(7, 2 + 0.3 * len(ranking.sources)), layout="constrained")
@@ -144,6 +146,7 @@ def draw_ranking(ranking: Ranking) -> Figure:
     return figure
 
 
+@_literal
 def draw_stability(result: Stability) -> Figure:
     """The correlation, with a band of one standard deviation, and the share of equal winners by number of images."""
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -164,6 +167,7 @@ def draw_stability(result: Stability) -> Figure:
     return figure
 
 
+@_literal
 def draw_layers(ranking: LayerRanking) -> Figure:
     """Above, each type's mean similarity over the blocks, a ring around the recommended one; below, Figure 4 of the DDS
     paper: the tasks sorted under each block, in the colours of their types.

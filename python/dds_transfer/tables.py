@@ -54,7 +54,7 @@ class Table:
     Attributes:
         sources: names of the rows.
         targets: names of the columns.
-        values: (S, T) float64.
+        values: (S, T) float64; of measured results NaN where there is none.
     """
 
     sources: list[str]
@@ -79,11 +79,11 @@ class Table:
             rows.writerows([name, *values] for name, values in zip(self.sources, self.values.tolist(), strict=True))
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, blanks: bool = False) -> Table:
     """Read a CSV file with target names in the first row and a source name at the start of each other row.
 
-    Raises ValueError naming line and column for a missing or non-numeric value, a row of the wrong length, or a name
-    that is empty or comes twice.
+    With ``blanks`` an empty cell is NaN, what was not measured. Raises ValueError naming line and column for a missing
+    or non-numeric value, a row of the wrong length, or a name that is empty or comes twice.
     """
     rows = _rows(path)
     if len(rows) < 2 or len(rows[0][1]) < 2:
@@ -96,12 +96,18 @@ def read_table(path: Path) -> Table:
     for line, row in rows[1:]:
         if len(row) != len(targets) + 1:
             raise ValueError(f"{path}, line {line}: {len(row)} columns where the first line has {len(targets) + 1}")
-        values.append([_number(text, path, line, target) for text, target in zip(row[1:], targets, strict=True)])
+        values.append(
+            [
+                math.nan if blanks and not text.strip() else _number(text, path, line, target)
+                for text, target in zip(row[1:], targets, strict=True)
+            ]
+        )
     return Table(sources, targets, np.array(values))
 
 
 def load_truth(name: str) -> Table:
-    """Measured transfer results: a bundled table by its name in ``TRUTHS``, or else a CSV file.
+    """Measured transfer results: a bundled table by its name in ``TRUTHS``, or else a CSV file, empty where
+    nothing was measured, which is NaN.
 
     The Taskonomy tables are cut to the 17 tasks of the DDS paper, as rows and as columns. ``pascal-voc`` has one
     column, the mIoU after transfer from each of 17 sources. ``branching`` has a 1 where the DDS paper's Table 5 finds
@@ -114,7 +120,7 @@ def load_truth(name: str) -> Table:
         return table.part(TASKONOMY_TASKS, TASKONOMY_TASKS) if name.startswith("taskonomy-") else table
     if not Path(name).exists():
         raise ValueError(f"no truth named {name!r}: neither a file nor one of {', '.join(TRUTHS)}")
-    return read_table(Path(name))
+    return read_table(Path(name), blanks=True)
 
 
 def read_bundled(name: str) -> Table:
@@ -142,10 +148,16 @@ def read_types(path: Path) -> dict[str, str]:
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, with the numbers of their lines."""
+    """The rows of a CSV file that are not empty, with the numbers of their first lines."""
+    found = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         try:
-            return [(line, row) for line, row in enumerate(csv.reader(file), 1) if row]
+            lines, rows = 0, csv.reader(file)
+            for row in rows:
+                if row:
+                    found.append((lines + 1, row))
+                lines = rows.line_num
+            return found
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no CSV file: {error}") from error
 

@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata, spearmanr
 
 from dds_transfer.tables import Table
+from dds_transfer.terminal import listed
 
 Array: TypeAlias = NDArray[np.float64]
 Distance: TypeAlias = Literal["rank", "pattern"]
@@ -113,7 +114,7 @@ def task_taxonomy(affinity: Table, distance: Distance = "rank", method: Linkage 
         affinity = affinity.part(names, names)
         which = " that are sources and targets, for distance 'rank'"
     if len(names) < 3:
-        raise ValueError(f"{len(names)} tasks to cluster{which}, at least 3 are needed{_listed(names)}")
+        raise ValueError(f"{len(names)} tasks to cluster{which}, at least 3 are needed: {listed(names) or 'none'}")
     if not np.isfinite(affinity.values).all():
         raise ValueError("the affinities hold NaN or infinity; finite numbers are needed")
     distances = _rank_distances(affinity.values) if distance == "rank" else squareform(pdist(affinity.values))
@@ -174,14 +175,10 @@ def _shared(first: Sequence[str], second: Sequence[str]) -> list[str]:
     names = [name for name in first if name in second]
     if len(names) < 3:
         raise ValueError(
-            f"{len(names)} tasks are in both, at least 3 must be{_listed(names)}; "
+            f"{len(names)} tasks are in both, at least 3 must be: {listed(names) or 'none'}; "
             f"{len(first)} are in the first ({first[0]}, ...) and {len(second)} in the second ({second[0]}, ...)"
         )
     return names
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f": {', '.join(names)}" if names else ""
 
 
 def _upper(matrix: Array) -> Array:

@@ -16,6 +16,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 Record = Mapping[str, Any]
+LISTED = 10  # names in a message
 
 
 def show_records(title: str, records: Sequence[Record], total: Record | None = None) -> None:
@@ -76,6 +77,12 @@ def show_tree(title: str, leaves: Sequence[str], merges: Sequence[tuple[float, l
         node = nodes[tuple(left + right)] = Tree(Text(f"{height:.3f}", style="dim"))
         node.children = [nodes[tuple(left)], nodes[tuple(right)]]
     _show(title, node)
+
+
+def listed(things: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(things) - LISTED} more"] if len(things) > LISTED else []
+    return "; ".join([*things[:LISTED], *more])
 
 
 def show_notes(notes: Sequence[str]) -> None:

@@ -26,6 +26,15 @@ def test_stages_of_a_resnet() -> None:
     assert block_hooks(Backbone()) == blocks(*(f"backbone.layer{i}" for i in (1, 2, 3, 4)))
 
 
+@pytest.mark.parametrize("kind", ["block", "s"])
+def test_stages_of_a_regnet(kind: str) -> None:
+    stages = {f"{kind}{i}": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for i in range(1, 6)}
+    with pytest.raises(ValueError, match="no four stages"):  # an Xception's twelve are not four
+        block_hooks(nested("trunk", nn.ModuleDict(stages)))
+    del stages[f"{kind}5"]
+    assert block_hooks(nested("trunk", nn.ModuleDict(stages))) == blocks(*(f"trunk.{name}" for name in stages))
+
+
 @pytest.mark.parametrize("path", ["stages", "encoder.stages", "resnet.encoder.stages"])
 def test_four_stages_in_a_list(path: str) -> None:
     stages = nn.ModuleList(nn.Sequential(*(nn.Linear(2, 2) for _ in range(6))) for _ in range(4))
@@ -140,5 +149,8 @@ def test_real_models() -> None:
     assert block_hooks(load_model("torchvision:vit_b_16")) == vit
     for name in ("convnext_tiny", "swin_t", "swin_v2_t"):
         assert block_hooks(load_model(f"torchvision:{name}")) == blocks(*(f"features.{i}" for i in (1, 3, 5, 7)))
+    regnet = blocks(*(f"trunk_output.block{i}" for i in (1, 2, 3, 4)))
+    assert block_hooks(load_model("torchvision:regnet_y_400mf")) == regnet
+    assert block_hooks(load_model("timm:regnetx_002")) == blocks("s1", "s2", "s3", "s4")
     assert block_hooks(load_model("timm:convnext_atto")) == blocks(*(f"stages.{i}" for i in range(4)))
     assert block_hooks(load_model("timm:swin_tiny_patch4_window7_224")) == blocks(*(f"layers.{i}" for i in range(4)))

@@ -49,6 +49,35 @@ def test_figures_are_scipys() -> None:
     check(table(RANDOM.standard_normal((6, 6))), table(RANDOM.standard_normal((6, 6))))
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_figures_are_scipys_at_any_scale(scale: float) -> None:
+    a, b = RANDOM.uniform(-1, 1, (2, 6, 6))
+    found, expected = (evaluate(table(a * factor), table(b * factor)).targets for factor in (scale, 1))
+    for name in NAMES:
+        assert found[name].pearson == pytest.approx(expected[name].pearson, abs=1e-12)
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    """Each target is compared as if only its measured sources were there."""
+    a, b = RANDOM.standard_normal((2, 6, 6))
+    np.fill_diagonal(b, np.nan)
+    b[2, 0] = np.nan
+    b[1:, 5] = np.nan
+    result = evaluate(table(a), table(b))
+    assert list(result.targets) == list("abcde")
+    for j, (name, found) in enumerate(result.targets.items()):
+        rows = ~np.isnan(b[:, j])
+        names = [source for source, there in zip(NAMES, rows, strict=True) if there]
+        alone = evaluate(table(a[rows, j : j + 1], names, [name]), table(b[rows, j : j + 1], names, [name]))
+        assert found == alone.targets[name]
+    assert result.mean.sources == 4 and len(result.mean.at_k) == 5
+    assert "sources not measured for target a, left out there: a, c" in result.notes
+    assert "targets with fewer than 3 sources measured, left out: f" in result.notes
+    b[:] = np.nan
+    with pytest.raises(ValueError, match="no target with 3 sources measured"):
+        evaluate(table(a), table(b))
+
+
 def test_ties_take_average_ranks() -> None:
     check(table(RANDOM.integers(0, 3, (6, 6)) + np.eye(6)), table(RANDOM.integers(0, 3, (6, 6)) + 5 * np.eye(6)))
 
@@ -252,9 +281,11 @@ def test_numbers_must_be_finite() -> None:
 
 def test_too_little_in_common_names_both_sides() -> None:
     values = np.zeros((6, 6))
-    with pytest.raises(ValueError, match="2 sources are also in the truth, at least 3 must be: here they are a, b"):
+    with pytest.raises(ValueError, match="2 sources are also in the truth, at least 3 must be: here they are a; b"):
         evaluate(table(values[:2], ["a", "b"]), table(values))
-    with pytest.raises(ValueError, match=r"0 targets are also in the truth.*here they are u, v, w, x and 2 more"):
+    with pytest.raises(
+        ValueError, match=r"0 targets are also in the truth.*here they are u; v; w; x; y; z; in the truth a"
+    ):
         evaluate(table(values, NAMES, list("uvwxyz")), table(values))
 
 

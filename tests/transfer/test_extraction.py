@@ -97,6 +97,10 @@ def test_an_exception_leaves_no_hooks_and_no_modes_behind(
     handle.remove()
     with pytest.raises(ValueError, match=r"the ResNet fails on images 0 to 6 .* channels"):
         extract_features(network, X[:, :2])
+    handle = network.layer3.register_forward_hook(lambda *_: int("seven"))
+    with pytest.raises(ValueError, match=r"the ResNet fails on images 0 to 6 of shape \(3, 16, 16\): invalid literal"):
+        extract_features(network, X)
+    handle.remove()
     assert hooks(network) == 0
     assert all(module.training for module in network.modules())
     assert torch.is_grad_enabled()
@@ -460,8 +464,30 @@ def test_what_neither_weights_nor_repr_say_is_compared(X: Tensor, path: Path) ->
             return out
 
     extract_features(Scaled(1.0), X, ["inner"], save_as=path)
-    with pytest.raises(ValueError, match="differ in weights"):
+    with pytest.raises(ValueError, match="differ in the attribute factor,"):
         extract_features(Scaled(5.0), X, ["inner"], save_as=path)
+
+
+def test_what_no_feature_depends_on_is_not_compared(X: Tensor, path: Path) -> None:
+    """Where the weights were loaded from, what changes while the network runs, and what has an address in its repr."""
+
+    class Busy(nn.Module):
+        def __init__(self, origin: str) -> None:
+            super().__init__()
+            self.name_or_path, self.calls, self.hooks = origin, 0, (lambda: None,)
+            self.inner = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            out: Tensor = self.inner(x)
+            return out
+
+    network = Busy("checkpoint")
+    extract_features(network, X, ["inner"], save_as=path)
+    calls = network.calls
+    for again in (network, Busy("/elsewhere/checkpoint")):
+        extract_features(again, X, ["inner"], save_as=path)
+    assert network.calls == calls > 0  # nothing was computed again
 
 
 def test_rows_of_other_weights_are_not_continued(counting: Counting, X: Tensor, path: Path) -> None:

@@ -126,7 +126,7 @@ def test_arrays_that_are_no_features(tmp_path: Path, name: str, content: Array, 
 
 def test_a_member_that_is_no_features_says_how_to_name_another(tmp_path: Path, X: Array) -> None:
     torch.save({"features": torch.from_numpy(X), "labels": [1, 2]}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match=r"labels is a list, not an array; if another array holds the features"):
+    with pytest.raises(ValueError, match=r"labels is of type list, not an array; if another array holds the features"):
         load_features([tmp_path / "m.pt"])
     np.testing.assert_array_equal(load_one(f"{tmp_path}/m.pt:features").X, X)
     with pytest.raises(ValueError, match=r"no array named 'feature'; it holds features, labels"):

@@ -113,6 +113,18 @@ def spoil(photos: Path) -> None:
     Image.fromarray(np.zeros((20, 20), np.float32)).save(photos / "h.tiff")
 
 
+def test_a_link_to_a_folder_above_brings_no_image_again(photos: Path, tmp_path: Path) -> None:
+    expected = load_images(photos, SMALL).names
+    (photos / "b" / "self").symlink_to(".")
+    (photos / "b" / "deep" / "top").symlink_to(photos)
+    assert load_images(photos, SMALL).names == expected
+    (tmp_path / "elsewhere").mkdir()
+    picture(20, 20).save(tmp_path / "elsewhere" / "z.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(photos)  # a link to a folder elsewhere is followed, there and back
+    (photos / "on").symlink_to(tmp_path / "elsewhere")
+    assert load_images(photos, SMALL).names == [*expected, "on/z.png"]
+
+
 def test_unreadable_images_are_named_and_counted(photos: Path) -> None:
     spoil(photos)
     with pytest.raises(
@@ -240,8 +252,8 @@ def test_unreadable_items_of_data_sets() -> None:
     ("data", "error", "message"),
     [
         (torch.utils.data.DataLoader([torch.zeros(2)]), TypeError, "give the data set inside it"),
-        (iter([1]), TypeError, "not a list_iterator"),
-        ({"a": 1}, TypeError, "not a dict"),
+        (iter([1]), TypeError, "not of type list_iterator"),
+        ({"a": 1}, TypeError, "not of type dict"),
         ([], ValueError, "without items"),
         (np.zeros((0, 3)), ValueError, r"shape \(0, 3\)"),
         (np.zeros((2, 5, 5, 5), np.uint8), ValueError, r"uint8 pixels of shape \(5, 5, 5\)"),

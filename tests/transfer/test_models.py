@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,10 @@ def fails() -> None:
     raise KeyError("settings")
 
 
+def leaves() -> None:
+    sys.exit(3)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -107,13 +112,14 @@ def fails() -> None:
         ("timm:", "no model 'timm:'"),
         ("no_such_package.nets:make", "there is no Python module no_such_package, and no_such_package.nets is none of"),
         ("small_networks:nothing", "has no attribute 'nothing'"),
-        ("os:getcwd", "it returned a str, not a torch.nn.Module"),
+        ("os:getcwd", "what it returned is of type str, not a torch.nn.Module"),
         ("os:environ", "it is of type _Environ, neither a torch.nn.Module nor a function for one"),
         ("test_models:fails", "cannot load test_models:fails: 'settings'"),
+        ("test_models:leaves", "cannot load test_models:leaves: it ends the program, sys.exit(3)"),
     ],
 )
 def test_no_such_model(source: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         load_model(source)
 
 

@@ -32,6 +32,7 @@ def test_a_part_is_cut_by_name_and_in_that_order() -> None:
         ("source,x\n", "has no table"),
         ("source,x\na,1\nb,one\n", "line 3, column 'x': 'one' is not a finite number"),
         ("source,x\na,1\nb,\n", "line 3, column 'x': '' is not a finite number"),
+        ('source,x\n"a\nb",1\nc,\n', "line 4, column 'x': '' is not a finite number"),
         ("source,x\na,nan\n", "line 2, column 'x': 'nan' is not a finite number"),
         ("source,x,y\na,1\n", "line 2: 2 columns where the first line has 3"),
         ("source;x\na;1\n", "has no table: .*, with commas between"),
@@ -47,6 +48,15 @@ def test_a_bad_table_is_named_with_the_place(tmp_path: Path, text: str, message:
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"{path}.*{message}"):
         read_table(path)
+
+
+def test_what_was_not_measured_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("source,x,y\na,,2\nb,3, \n")
+    np.testing.assert_array_equal(load_truth(str(path)).values, [[np.nan, 2], [3, np.nan]])
+    path.write_text("source,x\na,nan\n")
+    with pytest.raises(ValueError, match="'nan' is not a finite number"):
+        load_truth(str(path))
 
 
 def test_binary_content_is_no_table(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_what_has_no_figure_is_none() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="2 tasks to cluster, at least 3 are needed: task0, task1"):
+    with pytest.raises(ValueError, match="2 tasks to cluster, at least 3 are needed: task0; task1"):
         task_taxonomy(random_table(NAMES[:2]), "pattern")
     with pytest.raises(
         ValueError, match="0 tasks to cluster that are sources and targets, for distance 'rank', at least"

@@ -8,8 +8,9 @@ import click
 from torch import nn
 
 from dds_transfer.commands.common import Function
-from dds_transfer.images import Images, Preprocessing, listed
+from dds_transfer.images import Images, Preprocessing
 from dds_transfer.models import preprocessing_of, stated_preprocessing
+from dds_transfer.terminal import listed
 
 Numbers = tuple[float, float, float]
 
