@@ -110,6 +110,44 @@ def test_a_folder_holds_features_of_the_same_images(dds: Run, tmp_path: Path, ph
     fails(dds(*common, "--images", photos), "features of other images")
 
 
+def test_features_of_different_images_are_not_compared(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """In whatever folder they are; the same number of images would hide it."""
+    reverse, same = tmp_path / "reverse", tmp_path / "same"
+    shutil.copytree(photos, same)
+    reverse.mkdir()
+    for i in range(6):
+        shutil.copy(photos / f"{i}.png", reverse / f"{5 - i}.png")
+    common = ["extract", SOURCE, "--size", 16, "--layers", "layer?"]
+    for images in (photos, reverse, same):
+        assert dds(*common, "--images", images, "-o", tmp_path / f"f_{images.name}").exit_code == 0
+    target, source, other = (tmp_path / f"f_{name}" for name in ("photos", "same", "reverse"))
+    aim = ["--target", target / "make_resnet.layer4.npy"]
+    message = f"make_resnet.layer4.npy and {other}/make_resnet.layer1.npy are features of different images, as {target}"
+    for command in ("rank", "stability"):
+        fails(dds(command, *aim, "--sources", other), message)
+        result = dds(command, *aim, "--sources", source, *(["--images", 5] * (command == "stability")))
+        assert result.exit_code == 0 and result.stderr == ""
+    different = "are features of different images"
+    fails(dds("layers", "--model", target, "--tasks", other / "make_resnet.layer1.npy"), different)
+    fails(dds("report", *aim, "--sources", other / "make_resnet.layer1.npy", "-o", tmp_path / "r.html"), different)
+    (other / "make_resnet.layer2.json").write_text("[]")  # somebody else's file says nothing
+    assert dds("rank", *aim, "--sources", other / "make_resnet.layer2.npy").exit_code == 0
+
+
+def test_other_settings_are_noted_where_features_are_compared(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "--images", photos, "-o", tmp_path, "--layers", "layer?"]
+    assert dds(*common, "--size", 16, "--name", "a").exit_code == 0
+    assert dds(*common, "--size", 20, "--name", "b", "--pool", "average").exit_code == 0
+    a, b = tmp_path / "a.layer4.npy", tmp_path / "b.layer4.npy"
+    expected = [
+        f"note: features differ in {what} in {b}" for what in (f"pool: none in {a}, average", f"size: 16 in {a}, 20")
+    ]
+    result = dds("affinity", a, b, "-o", tmp_path / "a.csv")
+    assert result.exit_code == 0 and result.stderr.splitlines() == expected
+    assert dds("rank", "--target", a, "--sources", b).stderr.splitlines() == expected
+    assert dds("layers", "--model", a, "--tasks", b).stderr.splitlines()[1:] == expected
+
+
 def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, tmp_path: Path, photos: Path) -> None:
     output = tmp_path / "features"
     common = ["extract", SOURCE, "--images", photos, "-o", output, "--size", 16]

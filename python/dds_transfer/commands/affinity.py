@@ -8,10 +8,10 @@ import click
 
 import dds_ext
 from dds_transfer.commands.common import Command, arrays, json_option, load, measure_option, output, plot_option
-from dds_transfer.features import common_images
+from dds_transfer.features import common_images, setting_notes
 from dds_transfer.output import write_json
 from dds_transfer.tables import Table
-from dds_transfer.terminal import working
+from dds_transfer.terminal import show_notes, working
 
 
 @click.command("affinity", cls=Command)
@@ -51,3 +51,4 @@ def command(files: tuple[str, ...], output: Path, measure: str, json_path: Path 
     click.echo(f"{output}: {measure} between {len(names)} models, {n} images")
     if plot:
         click.echo(f"{plot}: its heat map")
+    show_notes(setting_notes(models))

@@ -23,7 +23,7 @@ from dds_transfer.commands.common import (
     without,
 )
 from dds_transfer.evaluation import evaluate
-from dds_transfer.features import common_images, load_one
+from dds_transfer.features import common_images, load_one, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
 from dds_transfer.output import write_json
 from dds_transfer.selection import rank_models
@@ -152,4 +152,5 @@ def command(
         write_json(json_path, result.to_dict())
     parts = ["ranking", "layers", "agreement", "affinity", "taxonomy"]
     click.echo(f"{output}: {', '.join(part for part in parts if getattr(result, part) is not None)}; {n} images")
-    show_notes([*(ranking.notes if ranking else []), *(agreement.notes if agreement else [])])
+    notes = [*(ranking.notes if ranking else []), *(agreement.notes if agreement else [])]
+    show_notes([*notes, *setting_notes([*everything, *blocks, *networks])])
