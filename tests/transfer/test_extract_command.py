@@ -148,6 +148,24 @@ def test_other_settings_are_noted_where_features_are_compared(dds: Run, tmp_path
     assert dds("layers", "--model", a, "--tasks", b).stderr.splitlines()[1:] == expected
 
 
+def test_one_layer_with_a_name_is_known_by_that_name(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """As measured transfer and the types of tasks have it."""
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "-o", tmp_path / "tasks"]
+    tasks = ("class_1000", "edge2d", "rgb2depth")
+    for i, task in enumerate(tasks):
+        result = dds(*common, "--layers", f"layer{i + 1}", "--name", task)
+        assert result.exit_code == 0 and f"{task}.npy" in result.stdout
+    images = load_images(photos, Preprocessing(16))
+    expected = extract_features(load_model(SOURCE), images, "layer2")["layer2"]
+    np.testing.assert_array_equal(np.load(tmp_path / "tasks" / "edge2d.npy"), expected)
+    assert json.loads((tmp_path / "tasks" / "edge2d.json").read_text())["layer"] == "layer2"
+    assert dds("affinity", tmp_path / "tasks", "-o", tmp_path / "a.csv").exit_code == 0
+    result = dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-affinity")
+    assert result.exit_code == 0, result.output
+    result = dds("layers", "--model", tmp_path / "tasks", "--tasks", tmp_path / "tasks")
+    assert result.exit_code == 0 and result.stderr == ""  # no task without a type
+
+
 def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, tmp_path: Path, photos: Path) -> None:
     output = tmp_path / "features"
     common = ["extract", SOURCE, "--images", photos, "-o", output, "--size", 16]
@@ -181,6 +199,7 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
     fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
     fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
     fails(run(SOURCE, "--name", "x/y"), "--name x/y: it is the start of file names, and cannot hold a /; -o names the")
+    fails(run(SOURCE, "--name", ""), "--name is empty; it is the start of file names")
     fails(dds("extract", SOURCE, "--images", photos, "-o", f"{photos}/."), "is the folder of the images; name another")
     fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
     fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")
