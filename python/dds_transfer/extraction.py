@@ -52,7 +52,8 @@ def extract_features(
             ``preprocessing_of(model)``.
         layers: names of modules as in ``model.named_modules()``, or patterns, in which ``*`` and ``?`` stand for parts
             of a name between dots (``layer?``, ``encoder.layer.*``); or a mapping from names of one's own to such names
-            of modules; by default :func:`block_hooks`. Of an output that is a tuple or a dictionary,
+            of modules, where the name ``""`` leaves the layer out of the names of files; by
+            default :func:`block_hooks`. Of an output that is a tuple or a dictionary,
             ``last_hidden_state`` or else the first tensor is taken.
         pool: what is kept of an output.
 
@@ -99,7 +100,7 @@ def extract_features(
         else:
             about = _about(model, images, pooling, torch.get_autocast_dtype(place.type) if autocast else None)
             for layer, module in modules.items():
-                path = Path(f"{save_as}.{layer}.npy")
+                path = Path(f"{save_as}.{layer}.npy" if layer else f"{save_as}.npy")
                 file = _File(path, len(images), {"layer": module, **about}, partial(_attributes, model))
                 if (saved := file.saved()) is not None:
                     found[layer] = saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import struct
@@ -47,6 +48,21 @@ class Features:
         """Where the features came from, as it would be typed: ``file`` or ``file:member``."""
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
+    @property
+    def note(self) -> Path:
+        """Where :func:`dds_transfer.extract_features` says what the features are of."""
+        return self.path.with_suffix(".json")
+
+    def about(self) -> dict[str, Any]:
+        """What the note says; empty where there is none, or another kind of file has its name."""
+        if self.path.suffix != ".npy":
+            return {}
+        try:
+            content = json.loads(self.note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) and {"data", "pool", "preprocessing"} <= set(content) else {}
+
 
 def load_features(sources: Iterable[str | Path]) -> list[Features]:
     """The features in files and folders.
@@ -88,7 +104,10 @@ def load_one(source: str | Path) -> Features:
 
 
 def common_images(models: Sequence[Features]) -> int:
-    """The number of images n that all models share; ValueError naming two files that differ."""
+    """The number of images n that all models share; ValueError naming two files of other images.
+
+    Images differ if their number does, or if the notes of two files (:attr:`Features.note`) say so.
+    """
     first = models[0]
     for model in models:
         if len(model.X) != len(first.X):
@@ -96,7 +115,32 @@ def common_images(models: Sequence[Features]) -> int:
                 f"different numbers of images: {first.origin} has {len(first.X)}, {model.origin} has {len(model.X)}; "
                 "row i must be the same image in every file"
             )
+    known = [(model, about["data"]) for model in models if (about := model.about())]
+    for model, data in known:
+        if data != known[0][1]:
+            raise ValueError(
+                f"{known[0][0].origin} and {model.origin} are features of different images, as {known[0][0].note} and "
+                f"{model.note} say; row i must be the same image in every file (if they are the same, only prepared by "
+                "yourself in another way, remove a note)"
+            )
     return len(first.X)
+
+
+def setting_notes(models: Sequence[Features]) -> list[str]:
+    """Notes on models whose features were made in another way than others', as the notes beside their files say."""
+    notes = []
+    known = [
+        (model, {"pool": about["pool"], **(about["preprocessing"] or {})})
+        for model in models
+        if (about := model.about())
+    ]
+    for setting in dict.fromkeys(name for _, settings in known for name in settings):
+        of_each = [(model, settings[setting]) for model, settings in known if setting in settings]
+        first, value = of_each[0]
+        other = next(((model, each) for model, each in of_each if each != value), None)
+        if other is not None:
+            notes.append(f"features differ in {setting}: {value} in {first.origin}, {other[1]} in {other[0].origin}")
+    return notes
 
 
 def _places(source: str) -> list[tuple[Path, str | None]]:

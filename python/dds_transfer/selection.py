@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # That the matrices of the sources may take at once; sources beyond it wait, and the target's matrix is made again.
 MATRIX_BYTES = 2**30
 Measure = str | Mapping[str, Any]
+_PARTS = {
+    "normalize": dds_ext.NORMALIZATIONS,
+    "f": dds_ext.METRICS,
+    "center": dds_ext.CENTERINGS,
+    "g": dds_ext.COMPARISONS,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +188,9 @@ def rank_models(
     Args:
         target: (n, d) or (n, C, *spatial) features of the target model: a NumPy array or a torch tensor.
         sources: features of S models on the same n images in the same order, by name; d may differ.
-        measure: a name in ``dds_ext.MEASURES`` (dds, rsa, cka-linear, cka-rbf), or any of ``normalize``, ``f``,
-            ``center`` and ``g`` as a mapping, with ``dds``'s for the rest; it may hold other options of
-            ``dds_ext.affinity`` too, such as ``gamma`` or ``channels``.
+        measure: a name in ``dds_ext.MEASURES`` (dds, rsa, cka-linear, cka-rbf); or ``normalize``, ``f``, ``center`` and
+            ``g`` as one text, ``"zscore,rbf,double,cosine"``; or any of these four as a mapping, with ``dds``'s for the
+            rest; it may hold other options of ``dds_ext.affinity`` too, such as ``gamma`` or ``channels``.
         name: what to call the target.
         bootstrap: number of draws; None for a ranking without intervals.
         images: images in a draw, m; by default n with replacement; without it 200, or n // 2 if that is less.
@@ -356,16 +362,22 @@ def stability_sizes(n: int) -> list[int]:
 def measure_options(measure: Measure) -> tuple[str, dict[str, Any]]:
     """A measure's name and its options of ``dds_ext.affinity``; see :func:`rank_models`."""
     if isinstance(measure, str):
-        if measure not in dds_ext.MEASURES:
+        if measure in dds_ext.MEASURES:
+            return measure, dict(dds_ext.MEASURES[measure])
+        given = [part.strip() for part in measure.split(",")]
+        if len(given) != len(_PARTS):
             raise ValueError(
                 f"unknown measure {measure!r}; choose from {', '.join(dds_ext.MEASURES)}, "
-                "or give normalize, f, center and g as a mapping"
+                f"or give {', '.join(_PARTS)} with commas between them, or as a mapping"
             )
-        return measure, dict(dds_ext.MEASURES[measure])
+        for (part, known), value in zip(_PARTS.items(), given, strict=True):
+            if value not in known:
+                raise ValueError(f"measure {measure!r}: no {part} {value!r}; choose from {', '.join(known)}")
+        measure = dict(zip(_PARTS, given, strict=True))
     if not isinstance(measure, Mapping):
         raise TypeError(f"measure must be a name or a mapping of options, got {type(measure).__name__}")
     options = {**dds_ext.MEASURES["dds"], **measure}
-    return ", ".join(str(options[part]) for part in ("normalize", "f", "center", "g")), options
+    return ", ".join(str(options[part]) for part in _PARTS), options
 
 
 def _scores(target: Array, sources: Mapping[str, Array], options: Mapping[str, Any]) -> Matrix:

@@ -311,6 +311,18 @@ def test_the_command_on_few_images_and_another_layer(
     assert "explained of edges: fc" in result.stderr
 
 
+def test_names_of_ones_own(
+    dds: Callable[..., Result], tmp_path: Path, photos: Path, checkpoints: dict[str, ResNet]
+) -> None:
+    net = "small_networks:make_resnet"
+    models = [f"first={net}", f"second={net}={tmp_path}/edges.pt", net]
+    result = dds("attribute", *models, "--images", photos, "--size", 16, "-o", tmp_path / "a.csv")
+    assert result.exit_code == 0, result.output
+    table = read_table(tmp_path / "a.csv")
+    assert table.sources == ["first", "second", "make_resnet"]
+    assert table.values[0, 2] == pytest.approx(1, abs=1e-6) and table.values[0, 1] < 0.999
+
+
 def test_the_command_refuses(
     dds: Callable[..., Result], tmp_path: Path, photos: Path, checkpoints: dict[str, ResNet]
 ) -> None:
@@ -325,7 +337,9 @@ def test_the_command_refuses(
         assert not out.exists()
 
     depth = f"{net}={tmp_path}/depth.pt"
-    fails("two models are named 'make_resnet'", net, net, *options)
+    fails(f"two models are named 'make_resnet'; give one another name, as in NAME={net}", net, net, *options)
+    fails(f"two models are named 'a'; give one another name, as in NAME={depth}", f"a={net}", f"a={depth}", *options)
+    fails("no model 'depth.pt'", "make_resnet=depth.pt", net, *options)
     fails("at least two models", net, *options)
     fails("no layer 'neck'", net, depth, "--layer", "neck", *options)
     fails("cannot load", net, "small_networks:nothing", *options)

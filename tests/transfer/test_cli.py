@@ -58,6 +58,24 @@ def test_rank(dds: Run, tmp_path: Path, folder: Path, features: Features, measur
     assert result.stderr == ""
 
 
+def test_a_measure_of_any_four_parts(dds: Run, tmp_path: Path, folder: Path, features: Features) -> None:
+    parts = {"normalize": "zscore", "f": "rbf", "center": "double", "g": "cosine"}
+    expected = dds_ext.affinity(features, **parts)
+    how = ["--measure", "zscore,rbf,double,cosine"]
+    result = dds("affinity", folder, "-o", tmp_path / "a.csv", *how, "--json", tmp_path / "a.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "a.json").read_text())["options"] == parts
+    # one computation, written with 17 digits
+    np.testing.assert_allclose(read_table(tmp_path / "a.csv").values, expected, atol=1e-12)
+    result = dds("rank", "--target", folder / "target.npy", "--sources", folder, *how, "--json", tmp_path / "r.json")
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["options"] == parts and content["measure"] == "zscore, rbf, double, cosine"
+    scores = dict(zip(features, expected[:, -1], strict=True))
+    assert {entry["source"]: entry["score"] for entry in content["ranking"]} == {
+        name: pytest.approx(scores[name], abs=1e-9) for name in "abcd"
+    }
+
+
 def test_rank_takes_sources_as_a_shell_expands_them(dds: Run, folder: Path) -> None:
     expected = dds("rank", "--target", folder / "target.npy", "--sources", folder).stdout
     files = [folder / f"{name}.npy" for name in "abcd"]
@@ -185,7 +203,11 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     fails(dds("rank", *target, "--sources", tmp_path / "nope"), f"{tmp_path}/nope: No such file or directory")
     fails(dds("rank", *target), "give files or folders after --sources")
     fails(dds("rank", *target, "--sources", folder / "target.npy"), "no sources are left besides the target")
-    fails(dds("rank", *target, "--sources", folder, "--measure", "svcca"), "'svcca' is not one of 'dds', 'rsa'")
+    fails(
+        dds("rank", *target, "--sources", folder, "--measure", "svcca"), "unknown measure 'svcca'; choose from dds, rsa"
+    )
+    parts = ["--measure", "zscore,rfb,double,cosine"]
+    fails(dds("affinity", folder, "-o", tmp_path / "a.csv", *parts), "no f 'rfb'; choose from ")
     fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")
     fails(dds("rank", *target, "--sources", folder, "--csv", tmp_path / "no" / "r.csv"), "there is no folder")
     too_long = tmp_path / ("r" * 252 + ".csv")

@@ -110,6 +110,62 @@ def test_a_folder_holds_features_of_the_same_images(dds: Run, tmp_path: Path, ph
     fails(dds(*common, "--images", photos), "features of other images")
 
 
+def test_features_of_different_images_are_not_compared(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """In whatever folder they are; the same number of images would hide it."""
+    reverse, same = tmp_path / "reverse", tmp_path / "same"
+    shutil.copytree(photos, same)
+    reverse.mkdir()
+    for i in range(6):
+        shutil.copy(photos / f"{i}.png", reverse / f"{5 - i}.png")
+    common = ["extract", SOURCE, "--size", 16, "--layers", "layer?"]
+    for images in (photos, reverse, same):
+        assert dds(*common, "--images", images, "-o", tmp_path / f"f_{images.name}").exit_code == 0
+    target, source, other = (tmp_path / f"f_{name}" for name in ("photos", "same", "reverse"))
+    aim = ["--target", target / "make_resnet.layer4.npy"]
+    message = f"make_resnet.layer4.npy and {other}/make_resnet.layer1.npy are features of different images, as {target}"
+    for command in ("rank", "stability"):
+        fails(dds(command, *aim, "--sources", other), message)
+        result = dds(command, *aim, "--sources", source, *(["--images", 5] * (command == "stability")))
+        assert result.exit_code == 0 and result.stderr == ""
+    different = "are features of different images"
+    fails(dds("layers", "--model", target, "--tasks", other / "make_resnet.layer1.npy"), different)
+    fails(dds("report", *aim, "--sources", other / "make_resnet.layer1.npy", "-o", tmp_path / "r.html"), different)
+    (other / "make_resnet.layer2.json").write_text("[]")  # somebody else's file says nothing
+    assert dds("rank", *aim, "--sources", other / "make_resnet.layer2.npy").exit_code == 0
+
+
+def test_other_settings_are_noted_where_features_are_compared(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "--images", photos, "-o", tmp_path, "--layers", "layer?"]
+    assert dds(*common, "--size", 16, "--name", "a").exit_code == 0
+    assert dds(*common, "--size", 20, "--name", "b", "--pool", "average").exit_code == 0
+    a, b = tmp_path / "a.layer4.npy", tmp_path / "b.layer4.npy"
+    expected = [
+        f"note: features differ in {what} in {b}" for what in (f"pool: none in {a}, average", f"size: 16 in {a}, 20")
+    ]
+    result = dds("affinity", a, b, "-o", tmp_path / "a.csv")
+    assert result.exit_code == 0 and result.stderr.splitlines() == expected
+    assert dds("rank", "--target", a, "--sources", b).stderr.splitlines() == expected
+    assert dds("layers", "--model", a, "--tasks", b).stderr.splitlines()[1:] == expected
+
+
+def test_one_layer_with_a_name_is_known_by_that_name(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """As measured transfer and the types of tasks have it."""
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "-o", tmp_path / "tasks"]
+    tasks = ("class_1000", "edge2d", "rgb2depth")
+    for i, task in enumerate(tasks):
+        result = dds(*common, "--layers", f"layer{i + 1}", "--name", task)
+        assert result.exit_code == 0 and f"{task}.npy" in result.stdout
+    images = load_images(photos, Preprocessing(16))
+    expected = extract_features(load_model(SOURCE), images, "layer2")["layer2"]
+    np.testing.assert_array_equal(np.load(tmp_path / "tasks" / "edge2d.npy"), expected)
+    assert json.loads((tmp_path / "tasks" / "edge2d.json").read_text())["layer"] == "layer2"
+    assert dds("affinity", tmp_path / "tasks", "-o", tmp_path / "a.csv").exit_code == 0
+    result = dds("evaluate", tmp_path / "a.csv", "--truth", "taskonomy-affinity")
+    assert result.exit_code == 0, result.output
+    result = dds("layers", "--model", tmp_path / "tasks", "--tasks", tmp_path / "tasks")
+    assert result.exit_code == 0 and result.stderr == ""  # no task without a type
+
+
 def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, tmp_path: Path, photos: Path) -> None:
     output = tmp_path / "features"
     common = ["extract", SOURCE, "--images", photos, "-o", output, "--size", 16]
@@ -143,6 +199,7 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
     fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
     fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
     fails(run(SOURCE, "--name", "x/y"), "--name x/y: it is the start of file names, and cannot hold a /; -o names the")
+    fails(run(SOURCE, "--name", ""), "--name is empty; it is the start of file names")
     fails(dds("extract", SOURCE, "--images", photos, "-o", f"{photos}/."), "is the folder of the images; name another")
     fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
     fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")

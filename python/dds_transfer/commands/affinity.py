@@ -8,10 +8,11 @@ import click
 
 import dds_ext
 from dds_transfer.commands.common import Command, arrays, json_option, load, measure_option, output, plot_option
-from dds_transfer.features import common_images
+from dds_transfer.features import common_images, setting_notes
 from dds_transfer.output import write_json
+from dds_transfer.selection import measure_options
 from dds_transfer.tables import Table
-from dds_transfer.terminal import working
+from dds_transfer.terminal import show_notes, working
 
 
 @click.command("affinity", cls=Command)
@@ -36,13 +37,14 @@ def command(files: tuple[str, ...], output: Path, measure: str, json_path: Path 
     if len(models) < 2:
         raise ValueError(f"{files[0]} holds one model; an affinity table needs at least two")
     n = common_images(models)
+    measure, options = measure_options(measure)
     with working(f"{measure}, {len(models)} models, {n} images"):
-        values = dds_ext.affinity(arrays(models), **dds_ext.MEASURES[measure])
+        values = dds_ext.affinity(arrays(models), **options)
     names = [model.name for model in models]
     table = Table(names, names, values)
     table.write(output)
     if json_path:
-        how = {"measure": measure, "options": dds_ext.MEASURES[measure], "images": n}
+        how = {"measure": measure, "options": options, "images": n}
         write_json(json_path, {**how, "files": [model.origin for model in models], **table.to_dict()})
     if plot:
         from dds_transfer.plots import draw_affinity, save_figure
@@ -51,3 +53,4 @@ def command(files: tuple[str, ...], output: Path, measure: str, json_path: Path 
     click.echo(f"{output}: {measure} between {len(names)} models, {n} images")
     if plot:
         click.echo(f"{plot}: its heat map")
+    show_notes(setting_notes(models))

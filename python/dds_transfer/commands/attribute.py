@@ -33,7 +33,7 @@ FEWEST = 4  # images that DDS can be computed of
 
 
 @click.command("attribute", cls=Command)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL[=WEIGHTS]...")
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL[=WEIGHTS]...")
 @images_option
 @click.option(
     "--method",
@@ -76,7 +76,7 @@ def command(
     epsilon_lrp and deeplift are defined for networks of linear layers, activations and max-pooling, such as ResNets.
 
     MODEL is torchvision:NAME, timm:NAME, hf:FOLDER or hf:NAME (transformers), or package.module:factory; =WEIGHTS is a
-    file with weights for it, after which it is named in the table.
+    file with weights for it, after which it is named in the table. NAME= in front gives it a name of your own.
 
     \b
     Examples:
@@ -90,11 +90,13 @@ def command(
     layers: dict[str, str | None] = {}
     random = []
     for text in models:
-        model, _, file = text.partition("=")
+        front, _, rest = text.partition("=")
+        own, described = ("", text) if ":" in front else (front, rest)  # every MODEL has a colon
+        model, _, file = described.partition("=")
         weights = file or None
-        name = model_name(model, weights)
+        name = own or model_name(model, weights)
         if name in networks:
-            raise ValueError(f"two models are named {name!r}; copy a file of weights to another name")
+            raise ValueError(f"two models are named {name!r}; give one another name, as in NAME={described}")
         with working(f"loading {name}"):
             network = load_model(model, weights=weights, pretrained=pretrained and weights is None)
         sources[model] = networks[name] = network.to(place_of(network, device))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import dds_ext
 from dds_transfer.features import Features, common_images, load_features, load_one
 from dds_transfer.output import STDOUT
+from dds_transfer.selection import measure_options
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
@@ -69,8 +70,24 @@ json_option = output(
     stdout=True,
     help="Also write the result, with how it was obtained, to this JSON file; - is standard output.",
 )
+
+
+def _known_measure(_: click.Context, __: click.Parameter, measure: str) -> str:
+    """The measure, if there is one of this name or these parts; found out before the work."""
+    try:
+        measure_options(measure)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return measure
+
+
 measure_option = click.option(
-    "--measure", type=click.Choice(list(dds_ext.MEASURES)), default="dds", show_default=True, help="Similarity to use."
+    "--measure",
+    default="dds",
+    show_default=True,
+    metavar="NAME|NORMALIZE,F,CENTER,G",
+    callback=_known_measure,
+    help=f"Similarity to use: {', '.join(dds_ext.MEASURES)}, or its four parts, such as zscore,rbf,double,cosine.",
 )
 seed_option = click.option(
     "--seed", default=1993, show_default=True, help="Of the draws; the default is the DDS authors' seed."

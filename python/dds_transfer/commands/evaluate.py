@@ -32,7 +32,8 @@ def command(table: Path, truth: str, csv_path: Path | None, json_path: Path | No
     their overlap with the truth's first K, how often the best one is among them, and their precision and recall,
     relevant being the 5 best. The last two tables leave the target itself out; ties count as broken at random.
 
-    Rows and columns are matched by name. The Taskonomy tables are used with the 17 tasks of the paper. --csv holds the
+    Rows and columns are matched by name: `dds extract --name` gives the features of one layer a name of the
+    truth. The Taskonomy tables are used with the 17 tasks of the paper. --csv holds the
     figures by target, --json those for every target and K too.
 
     \b

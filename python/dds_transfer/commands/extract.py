@@ -38,7 +38,8 @@ LIST = "images.json"
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write to: NAME.LAYER.npy for each layer, and images.json, the images in the order of the rows.",
+    help="Folder to write to: NAME.LAYER.npy for each layer (or NAME.npy, see --name), and images.json, the images in "
+    "the order of the rows.",
 )
 @click.option(
     "--layers",
@@ -60,7 +61,11 @@ LIST = "images.json"
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights for MODEL: .safetensors, .pt, .pth.")
 @pretrained_option
-@click.option("--name", help="Of the model in file names. Default: the last part of MODEL, or the name of --weights.")
+@click.option(
+    "--name",
+    help="Of the model in file names; where one layer is taken, that of its file: NAME.npy. Default: the last part of "
+    "MODEL, or the name of --weights, before that of the layer.",
+)
 @preprocessing_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--autocast", is_flag=True, help="Run in mixed precision.")
@@ -100,7 +105,9 @@ def command(
       dds extract hf:checkpoints/vit --images photos/ --layers 'layers.*' --pool class -o features/
       dds extract mypackage.nets:make_net --images photos.npy --layers encoder -o features/
     """
-    name = name or model_name(model, weights)
+    if name == "":
+        raise click.UsageError("--name is empty; it is the start of file names")
+    named, name = name is not None, name or model_name(model, weights)
     if "/" in name:
         raise click.UsageError(
             f"--name {name}: it is the start of file names, and cannot hold a /; -o names the folder"
@@ -109,6 +116,7 @@ def command(
         raise click.UsageError(f"-o {output} is the folder of the images; name another")
     network = load_model(model, weights=weights, pretrained=pretrained)
     modules = choose_layers(network, layers or None)
+    alone = named and len(modules) == 1
     images = load_images(source, choose_preprocessing(network, size, mean, std), skip_unreadable=skip_unreadable)
     listing = {"digest": images.digest(), "images": images.names, "unreadable": images.unreadable}
     _check_rows(output / LIST, listing["digest"])
@@ -116,7 +124,7 @@ def command(
     features = extract_features(
         network,
         images,
-        modules,
+        dict(zip([""], modules.values(), strict=True)) if alone else modules,
         pool=pool,
         channels_last=channels_last,
         batch_size=batch_size,
@@ -126,8 +134,13 @@ def command(
     )
     write_json(output / LIST, listing)
     records = [
-        {"layer": layer, "module": modules[layer], "shape": X.shape, "file": f"{name}.{layer}.npy"}
-        for layer, X in features.items()
+        {
+            "layer": layer,
+            "module": modules[layer],
+            "shape": X.shape,
+            "file": f"{name}.npy" if alone else f"{name}.{layer}.npy",
+        }
+        for layer, X in zip(modules, features.values(), strict=True)
     ]
     if json_path:
         how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}

@@ -18,7 +18,7 @@ from dds_transfer.commands.common import (
     seed_option,
     without,
 )
-from dds_transfer.features import Features, common_images, load_one
+from dds_transfer.features import Features, common_images, load_one, setting_notes
 from dds_transfer.grid import Figures, agreement, choose_models, choose_normalizations, compute_grid, draw_images
 from dds_transfer.output import write_json, write_records
 from dds_transfer.tables import Table, load_truth
@@ -96,7 +96,7 @@ def command(
     draws = draw_images(common_images(everything), images, bootstrap, seed)
     n = len(everything[0].X[draws[0]])
     normalizations, note = choose_normalizations(everything, channels)
-    notes += note
+    notes += [*note, *setting_notes(everything)]
 
     def reduce(matrix: NDArray[np.float64]) -> dict[str, Figures]:
         if measured is not None:

@@ -16,7 +16,7 @@ from dds_transfer.commands.common import (
     result_options,
     types_option,
 )
-from dds_transfer.features import common_images
+from dds_transfer.features import common_images, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
 from dds_transfer.tables import read_types
 from dds_transfer.terminal import show_notes, show_table, working
@@ -70,5 +70,5 @@ def command(
         ranking.plot(plot)
     show_table(ranking.title, *ranking.table())
     alone = [network.name for network in networks if network.name not in kinds]
-    if alone:
-        show_notes([f"tasks without a type, each taken as one of its own: {', '.join(alone)}"])
+    notes = [f"tasks without a type, each taken as one of its own: {', '.join(alone)}"] if alone else []
+    show_notes([*notes, *setting_notes([*blocks, *networks])])

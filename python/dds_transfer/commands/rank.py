@@ -15,6 +15,7 @@ from dds_transfer.commands.common import (
     seed_option,
     sources_options,
 )
+from dds_transfer.features import setting_notes
 from dds_transfer.output import write_json
 from dds_transfer.selection import rank_models
 from dds_transfer.terminal import show_notes, show_table, working
@@ -94,4 +95,4 @@ def command(
     if plot:
         ranking.plot(plot)
     show_table(ranking.title, *ranking.table())
-    show_notes(ranking.notes)
+    show_notes([*ranking.notes, *setting_notes([aim, *models])])

@@ -23,10 +23,10 @@ from dds_transfer.commands.common import (
     without,
 )
 from dds_transfer.evaluation import evaluate
-from dds_transfer.features import common_images, load_one
+from dds_transfer.features import common_images, load_one, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
 from dds_transfer.output import write_json
-from dds_transfer.selection import rank_models
+from dds_transfer.selection import measure_options, rank_models
 from dds_transfer.tables import TRUTHS, Table, load_truth, read_types
 from dds_transfer.taxonomy import task_taxonomy
 from dds_transfer.terminal import show_notes, working
@@ -116,7 +116,7 @@ def command(
     if len(everything) == 1:
         raise ValueError(f"{everything[0].origin} is one model, with none to compare it with; give more --sources")
 
-    options, names = dds_ext.MEASURES[measure], [each.name for each in everything]
+    (label, options), names = measure_options(measure), [each.name for each in everything]
     with working(f"{measure} among {len(everything)} models, {n} images"):
         affinity = Table(names, names, dds_ext.affinity(arrays(everything), **options))
     taxonomy = task_taxonomy(affinity) if len(names) > 2 else None
@@ -135,7 +135,7 @@ def command(
     files += [path for path in (types, Path(truth) if truth and truth not in TRUTHS else None) if path]
     with working("digests of the files"):
         inputs = digests(files)
-    settings = {"measure": measure, "options": dict(options), "images": n} | ({"truth": truth} if truth else {})
+    settings = {"measure": label, "options": options, "images": n} | ({"truth": truth} if truth else {})
     result = Report(
         ranking=ranking,
         layers=layers,
@@ -152,4 +152,5 @@ def command(
         write_json(json_path, result.to_dict())
     parts = ["ranking", "layers", "agreement", "affinity", "taxonomy"]
     click.echo(f"{output}: {', '.join(part for part in parts if getattr(result, part) is not None)}; {n} images")
-    show_notes([*(ranking.notes if ranking else []), *(agreement.notes if agreement else [])])
+    notes = [*(ranking.notes if ranking else []), *(agreement.notes if agreement else [])]
+    show_notes([*notes, *setting_notes([*everything, *blocks, *networks])])

@@ -16,8 +16,9 @@ from dds_transfer.commands.common import (
     seed_option,
     sources_options,
 )
+from dds_transfer.features import setting_notes
 from dds_transfer.output import write_json
-from dds_transfer.terminal import show_table, working
+from dds_transfer.terminal import show_notes, show_table, working
 
 
 @click.command("stability", cls=ManyValues)
@@ -67,3 +68,4 @@ def command(
     if plot:
         result.plot(plot)
     show_table(result.title, *result.table())
+    show_notes(setting_notes([aim, *models]))
