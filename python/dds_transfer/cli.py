@@ -87,7 +87,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
-def _note(message: Warning | str, *_: object) -> None:
+def _note(message: Warning | str, *_: object, **__: object) -> None:
     """Show a library's warning, such as Pillow's of a damaged picture, in one line."""
     click.echo(f"note: {' '.join(str(message).split())}", err=True)
 

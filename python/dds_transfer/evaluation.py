@@ -183,7 +183,7 @@ def _agreements(
         )
         for j, target in enumerate(targets)
     }
-    has_own, notes = own.any(axis=0), []
+    has_own, notes = np.asarray(own.any(axis=0)), []
     for j, target in enumerate(targets):
         if kept[j].undefined:
             notes.append(f"no correlation for target {target!r}: {kept[j].undefined}")

@@ -379,7 +379,7 @@ def change_an_image(network: Counting, X: Tensor) -> dict[str, Any]:
     [
         (change_weights, "weights"),
         (change_statistics, "weights"),
-        (change_structure, "weights"),
+        (change_structure, "weights, the attribute inplace"),
         (change_an_image, "data"),
         (lambda network, X: {"pool": "average"}, "pool"),
         (lambda network, X: {"autocast": True}, "autocast"),

@@ -157,7 +157,7 @@ def test_bad_input_is_named() -> None:
         task_taxonomy(table)
     with pytest.raises(ValueError, match="linkage 'ward'; known are rank, pattern and average, single, complete"):
         task_taxonomy(random_table(), "rank", "ward")
-    with pytest.raises(ValueError, match=r"2 tasks are in both.*: task0, task1; 8 are in the first \(task0, \.\.\.\)"):
+    with pytest.raises(ValueError, match=r"2 tasks are in both.*: task0; task1; 8 are in the first \(task0, \.\.\.\)"):
         compare_taxonomies(task_taxonomy(random_table()), task_taxonomy(random_table(["task0", "task1", "x"])))
     with pytest.raises(ValueError, match="share no target"):
         compare_similarities(table, Table(NAMES, ["x"], np.ones((8, 1))))
