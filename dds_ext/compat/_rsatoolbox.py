@@ -225,6 +225,15 @@ def _undrawn_on_failure() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _refused_by_rsatoolbox() -> Iterator[None]:
+    """For its own code on the caller's models and parameters, which has no one type of error for what does not fit."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError) as error:
+        raise NotServed(str(error)) from error
+
+
 @_undrawn_on_failure()
 def _bootstrap(
     cv_method: str,
@@ -244,11 +253,13 @@ def _bootstrap(
     """
     if method not in METHODS or isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 2:
         raise NotServed(f"method {method!r} or N={N!r}")
-    models, _, theta, _ = input_check_model(models, theta, None, N)
+    with _refused_by_rsatoolbox():
+        models, _, theta, _ = input_check_model(models, theta, None, N)
     # other models may predict anew at every call
     if not models or not all(type(m) in _MODELS for m in models):
         raise NotServed("models of another kind")
-    predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
+    with _refused_by_rsatoolbox():
+        predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
     for p in predicted:
         if p.n_rdm != 1 or p.n_cond != data.n_cond:
             raise NotServed("models of another size")
