@@ -132,6 +132,20 @@ def test_sklearn_of_two_sets(name: str, options: dict[str, Any]) -> None:
         assert_same(name, original, X, Y, **options)
 
 
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+def test_squared_distances_do_not_cancel(offset: float) -> None:
+    """Against sums in extended precision, where |x|^2 + |y|^2 - 2 x.y has lost the digits that the rows share."""
+    X = DENSE + offset
+    wide = X.astype(np.longdouble)
+    squares = ((wide[:, None] - wide) ** 2).sum(axis=-1)
+    # a difference, its square and 17 additions, of one sign: at most 20 roundings of 1.1e-16, relative
+    tolerance = 2.3e-15
+    np.testing.assert_allclose(compat.euclidean_distances(X, X.copy()), np.sqrt(squares), rtol=tolerance)
+    np.testing.assert_allclose(compat.pdist(X, "sqeuclidean"), distance.squareform(squares), rtol=tolerance)
+    # exp(-s) takes a relative error of s to an absolute one of at most exp(-1) of it
+    np.testing.assert_allclose(compat.rbf_kernel(X, X.copy()), np.exp(-squares / 17), rtol=0, atol=tolerance)
+
+
 def test_sklearn_with_norms() -> None:
     norms = (DENSE**2).sum(axis=1)
     assert_same("euclidean_distances", pairwise.euclidean_distances, DENSE, DENSE[:5], X_norm_squared=norms)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import pickle
+import pydoc
 import subprocess
 import sys
 import textwrap
@@ -13,17 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import rsatoolbox.inference.evaluate
 import rsatoolbox.inference.noise_ceiling
+import scipy.sparse
 import sklearn.gaussian_process.kernels
 import sklearn.metrics
 from scipy.spatial import distance
 from sklearn.metrics import pairwise
+from sklearn.svm import SVC
 
 from dds_ext import compat
 from dds_ext.compat import _rsatoolbox, _scipy, _sklearn
+from dds_ext.compat._drop_in import DropIn, NotServed
 
 X = np.random.default_rng(0).normal(size=(20, 9))
 DROP_INS = {d.name: d for module in (_sklearn, _scipy, _rsatoolbox) for d in module.DROP_INS}
@@ -54,6 +60,8 @@ def test_signature_is_the_originals(name: str) -> None:
     function = getattr(compat, name.rpartition(".")[2])
     assert inspect.signature(function) == inspect.signature(drop_in.original)
     assert name.rpartition(".")[2] in function.__doc__
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert function.__doc__.splitlines()[0] in pydoc.render_doc(function, renderer=pydoc.plaintext)
 
 
 def test_every_function_is_listed() -> None:
@@ -76,7 +84,7 @@ def test_replaces_every_reference_and_restores_them() -> None:
         assert sklearn.metrics.pairwise.PAIRWISE_KERNEL_FUNCTIONS["laplacian"] is pairwise.laplacian_kernel
         assert rsatoolbox.inference.evaluate.compare is rsatoolbox.rdm.compare
         assert rsatoolbox.inference.noise_ceiling.compare is rsatoolbox.rdm.compare
-        assert compat.pdist is not distance.pdist
+        assert compat.pdist is distance.pdist
     assert references() == before
 
 
@@ -100,6 +108,54 @@ def test_counts_what_is_served_and_what_is_passed_on() -> None:
     assert counts["sklearn.metrics.pairwise.linear_kernel"] == compat.Calls()
 
 
+def test_counts_name_the_last_reason() -> None:
+    with compat.patch("scipy") as counts:
+        distance.pdist(X, "chebyshev")
+        assert counts["scipy.spatial.distance.pdist"].reason == "metric 'chebyshev'"
+        distance.pdist(X, "canberra")
+        distance.pdist(X)
+    assert counts["scipy.spatial.distance.pdist"].reason == "metric 'canberra'"
+    assert counts["scipy.spatial.distance.cdist"].reason is None
+
+
+def test_counts_the_outermost_call_of_a_thread() -> None:
+    """cosine_distances is called by pairwise_distances on sparse input, both passed on."""
+    with compat.patch("sklearn") as counts:
+        for _ in range(2):
+            sklearn.metrics.pairwise_distances(scipy.sparse.csr_matrix(X), metric="cosine")
+            with pytest.raises(ValueError, match="NaN"):
+                sklearn.metrics.pairwise_distances(X * np.nan)
+        pairwise.cosine_distances(X)
+    used = {name: c for name, c in counts.items() if c != compat.Calls()}
+    assert used == {
+        "sklearn.metrics.pairwise.pairwise_distances": compat.Calls(passed_on=4),
+        "sklearn.metrics.pairwise.cosine_distances": compat.Calls(served=1),
+    }
+
+
+@pytest.mark.parametrize("error", [NotServed("so"), TypeError("so"), ValueError("so"), OverflowError("so")])
+def test_a_refusal_is_passed_on(error: Exception) -> None:
+    notes: list[Any] = []
+    assert failing(error).function(lambda *told: notes.append(told))() == "the original's"
+    assert notes == [("package.f", "so")]
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, RuntimeError, AttributeError, KeyError])
+def test_a_failure_is_not_passed_on(error: type[BaseException]) -> None:
+    notes: list[Any] = []
+    with pytest.raises(error):
+        failing(error()).function(lambda *told: notes.append(told))()
+    assert failing(ValueError()).function(lambda *told: notes.append(told))() == "the original's"
+    assert notes == [("package.f", "")]  # the failed call is not counted, and the next is an outermost one again
+
+
+def failing(error: BaseException) -> DropIn:
+    def fast() -> str:
+        raise error
+
+    return DropIn("package.f", lambda: "the original's", fast)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 def test_plain_calls_are_all_served(dtype: Any) -> None:
     A = (X * 9).astype(dtype)
@@ -114,6 +170,28 @@ def test_plain_calls_are_all_served(dtype: Any) -> None:
             distance.cdist(A, A[:3], metric)
     assert {name: c.passed_on for name, c in counts.items() if c.passed_on} == {}
     assert all(c.served for c in counts.values())
+
+
+def test_an_estimator_with_a_drop_in_can_be_saved(tmp_path: Path) -> None:
+    labels = np.arange(len(X)) % 2
+    imported = SVC(kernel=compat.laplacian_kernel).fit(X, labels)
+    with compat.patch("sklearn"):
+        patched = SVC(kernel=pairwise.laplacian_kernel).fit(X, labels)
+        inside = pickle.dumps(patched)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(patched, protocol)).kernel is compat.laplacian_kernel
+    joblib.dump(imported, tmp_path / "svc")
+    for loaded in (joblib.load(tmp_path / "svc"), pickle.loads(inside)):
+        # sums of 20 kernel values of at most 1, weighted by at most C = 1: 20 roundings of 1.1e-16 of 20
+        np.testing.assert_allclose(loaded.decision_function(X), imported.decision_function(X), rtol=0, atol=5e-14)
+
+
+def test_drop_ins_go_to_other_processes() -> None:
+    with compat.patch("scipy"):
+        patched = distance.pdist
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for function in (compat.pdist, patched):
+            np.testing.assert_array_equal(pool.map(function, [X]), [compat.pdist(X)])
 
 
 def test_overlapping_patches() -> None:
@@ -206,7 +284,14 @@ def test_a_script_s_own_names_are_replaced() -> None:
     assert run(script) == "1 True\n"
 
 
-def test_drop_ins_can_be_pickled() -> None:
-    for name in ("laplacian_kernel", "pdist", "compare"):
-        function = getattr(compat, name)
-        assert pickle.loads(pickle.dumps(function)) is function
+def test_a_script_keeps_what_it_imported_from_here() -> None:
+    script = """
+        from dds_ext.compat import patch, pdist
+        from scipy.spatial import distance
+        import numpy as np
+        ours = [pdist]
+        with patch("scipy"), patch("scipy"):
+            from scipy.spatial.distance import cdist
+        print(pdist is ours[0], cdist is distance.cdist, pdist is distance.pdist)
+    """
+    assert run(script) == "True True False\n"

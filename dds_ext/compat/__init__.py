@@ -8,21 +8,18 @@ or, for scripts that are not to be touched, put the whole set in place::
 
     dds_ext.compat.patch("rsatoolbox", "scipy")
 
-Each takes what its original takes and returns what it returns: numbers differ by rounding alone, results are float64
-wherever the original's are. What the engine does not serve (sparse input, weights, NaN, one of the rarer metrics) is
-passed on to the original, which also raises its own errors. The packages are imported when one of their functions is
-first asked for; none of them is needed otherwise.
+Each takes what its original takes and returns what it returns: numbers differ by rounding alone, which is the
+original's where it forms squared distances as |x|^2 + |y|^2 - 2 x.y; results are float64 wherever the original's are.
+What the engine does not serve (sparse input, weights, NaN, one of the rarer metrics) is passed on to the original,
+which also raises its own errors. The packages are imported when one of their functions is first asked for; none of them
+is needed otherwise.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dds_ext.compat._patch import PACKAGES, Calls, patch
-
-if TYPE_CHECKING:
-    from dds_ext.compat._drop_in import DropIn
+from dds_ext.compat._patch import PACKAGES, Calls, loaded, patch
 
 _FUNCTIONS = {
     "sklearn": (
@@ -62,7 +59,5 @@ __all__ = ["PACKAGES", "Calls", "patch", *_PACKAGE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _PACKAGE_OF:
         raise AttributeError(f"module 'dds_ext.compat' has no attribute {name!r}")
-    drop_ins: tuple[DropIn, ...] = importlib.import_module(f"dds_ext.compat._{_PACKAGE_OF[name]}").DROP_INS
-    for drop_in in drop_ins:
-        globals()[drop_in.name.rpartition(".")[2]] = drop_in.function()
+    globals().update({f.__qualname__: f for _, f in loaded(_PACKAGE_OF[name]).pairs})
     return globals()[name]

@@ -64,7 +64,7 @@ class Evaluator:
         if self.method in ("cosine", "corr"):
             lengths = norms(data, pairs)
             if not lengths.all():
-                raise NotServed
+                raise NotServed("an RDM of norm 0")
             data = data / lengths[:, None]
         drawn = np.unique(self.groups[counts > 0])
         own = (self.groups == drawn[:, None]) * counts  # (groups, R)

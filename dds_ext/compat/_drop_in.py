@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 
 class NotServed(Exception):
-    """What a fast way raises for a call that it leaves to the original."""
+    """What a fast way raises for a call that it leaves to the original, with the reason."""
+
+
+_REFUSALS = (NotServed, TypeError, ValueError, ArithmeticError)
+"""How a fast way refuses a call: itself, or by the engine's or the package's checks. Anything else, such as a
+MemoryError, is a failure, and the caller's to see.
+"""
+
+_running = threading.local()
 
 
 @dataclass(frozen=True)
 class DropIn:
     """A function of another package, and the fast way to its answers.
 
-    `fast` has the original's signature. A call that it refuses, by NotServed or any other error, is passed on to the
-    original with the arguments as they came: so errors, warnings and rare options are the original's own.
+    `fast` has the original's signature. A call that it refuses, by NotServed or by an error about the arguments, is
+    passed on to the original with the arguments as they came: so errors, warnings and rare options are the original's
+    own.
     """
 
     name: str
@@ -26,25 +36,32 @@ class DropIn:
     original: Callable[..., Any]
     fast: Callable[..., Any]
 
-    def function(self, note: Callable[[str, bool], None] | None = None) -> Callable[..., Any]:
-        """What takes the original's place; `note` is told the name and whether the call was served, after each call."""
+    def function(self, note: Callable[[str, str | None], None]) -> Callable[..., Any]:
+        """What takes the original's place.
+
+        Of each call that is not made within another drop-in's, in the same thread, `note` is told the name and why it
+        is passed on, or None where it was served. The function is pickled by reference, as that of `dds_ext.compat`.
+        """
         signature = inspect.signature(self.fast)
 
         @functools.wraps(self.original)
         def call(*args: Any, **kwargs: Any) -> Any:
+            outermost = not getattr(_running, "inside", False)
+            _running.inside = True
             try:
-                signature.bind(*args, **kwargs)
-                result = self.fast(*args, **kwargs)
-            except Exception:  # the original says what is wrong, in its words and of its type
-                served = False
-            else:
-                served = True
-            if note is not None:
-                note(self.name, served)
-            return result if served else self.original(*args, **kwargs)
+                refusal = None
+                try:
+                    signature.bind(*args, **kwargs)
+                    result = self.fast(*args, **kwargs)
+                except _REFUSALS as error:  # the original says what is wrong, in its words and of its type
+                    refusal = str(error)
+                if outermost:
+                    note(self.name, refusal)
+                return result if refusal is None else self.original(*args, **kwargs)
+            finally:
+                _running.inside = not outermost
 
         call.__doc__ = self.fast.__doc__
-        if note is None:  # imported from dds_ext.compat, by which name pickle finds it again
-            call.__module__, call.__name__ = "dds_ext.compat", self.name.rpartition(".")[2]
-            call.__qualname__ = call.__name__
+        call.__module__ = "dds_ext.compat"
+        call.__name__ = call.__qualname__ = self.name.rpartition(".")[2]
         return call

@@ -26,10 +26,10 @@ def _features(x: Any, f: str, device: Any, dtype: Any) -> torch.Tensor:
     if isinstance(x, np.ndarray):
         x = torch.from_numpy(x)
     if not isinstance(x, torch.Tensor) or x.ndim != 2 or x.requires_grad:
-        raise NotServed
+        raise NotServed("not a plain matrix")
     features: torch.Tensor = x.to(device=device, dtype=dtype)
     if features.dtype not in (torch.float32, torch.float64) or (f == "cosine" and not features.any(dim=1).all()):
-        raise NotServed  # a zero row is at distance NaN there
+        raise NotServed("not float32 or float64, or a zero row")  # which is at distance NaN there
     return features
 
 
@@ -51,12 +51,12 @@ def dist(x: Any, y: Any = None, chunk_size: Any = None, metric: Any = "euclidean
     on.
     """
     if kwargs.keys() - {"device", "dtype", "verbose"} or not isinstance(metric, str) or metric not in _METRICS:
-        raise NotServed
+        raise NotServed("metric or option")
     f = _METRICS[metric]
     x, y = (None if a is None else _features(a, f, kwargs.get("device"), kwargs.get("dtype")) for a in (x, y))
     if metric == "pearson":
         if y is not None or chunk_size is not None:
-            raise NotServed
+            raise NotServed("pearson of two sets or in chunks")
         x = (x - x.mean(dim=0)) / (x.std(dim=0, unbiased=False) + 1e-7)
     result: torch.Tensor = rdm(x, f, Y=y)
     return result

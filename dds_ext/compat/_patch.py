@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -16,12 +16,16 @@ PACKAGES = ("sklearn", "scipy", "rsatoolbox", "net2brain")
 
 @dataclass
 class Calls:
-    """How often a function was called."""
+    """How often a function was called. A call within another replaced function's, in the same thread, is not counted:
+    what an original does inside is a part of its one call.
+    """
 
     served: int = 0
     """Calls that the engine answered."""
     passed_on: int = 0
     """Calls that were left to the original."""
+    reason: str | None = field(default=None, compare=False)
+    """Why the last of those was."""
 
 
 @dataclass
@@ -34,6 +38,8 @@ class _Package:
     names: list[str] = field(default_factory=list)
     listeners: list[dict[str, Calls]] = field(default_factory=list)
     """The counts of the patches in force."""
+    imported: set[str] = field(default_factory=set)
+    """The script's names of stand-ins that it had from `dds_ext.compat` itself, and keeps."""
 
     def load(self) -> None:
         if not self.pairs:
@@ -41,31 +47,43 @@ class _Package:
             self.names = [d.name for d in drop_ins]
             self.pairs = [(d.original, d.function(self.note)) for d in drop_ins]
 
-    def note(self, name: str, served: bool) -> None:
+    def note(self, name: str, refusal: str | None) -> None:
         with _LOCK:
             for counts in self.listeners:
-                if served:
+                if refusal is None:
                     counts[name].served += 1
                 else:
                     counts[name].passed_on += 1
+                    counts[name].reason = refusal
 
     def begin(self, counts: dict[str, Calls]) -> None:
         counts.update({name: Calls() for name in self.names})
+        if not self.listeners:
+            stand_ins = {id(stand_in) for _, stand_in in self.pairs}
+            self.imported = {key for key, value in vars(sys.modules["__main__"]).items() if id(value) in stand_ins}
         self.listeners.append(counts)
         _replace(self.name, {id(original): stand_in for original, stand_in in self.pairs})
 
     def end(self, counts: dict[str, Calls]) -> None:
         self.listeners = [c for c in self.listeners if c is not counts]
         if not self.listeners:
-            _replace(self.name, {id(stand_in): original for original, stand_in in self.pairs})
+            _replace(self.name, {id(stand_in): original for original, stand_in in self.pairs}, self.imported)
 
 
 _LOCK = threading.RLock()
 _LOADED = {name: _Package(name) for name in PACKAGES}
 
 
-def _replace(package: str, by: Mapping[int, Callable[..., Any]]) -> None:
-    """Puts objects in the place of others, those of the given ids, in the package's modules and in `__main__`.
+def loaded(package: str) -> _Package:
+    """The package with its stand-ins, imported and made if they are not yet."""
+    with _LOCK:
+        _LOADED[package].load()
+    return _LOADED[package]
+
+
+def _replace(package: str, by: Mapping[int, Callable[..., Any]], spared: Set[str] = frozenset()) -> None:
+    """Puts objects in the place of others, those of the given ids, in the package's modules and in `__main__`, of
+    whose names some are spared.
 
     A package refers to a function by names in its modules and in tables there, such as scikit-learn's
     PAIRWISE_KERNEL_FUNCTIONS.
@@ -77,7 +95,7 @@ def _replace(package: str, by: Mapping[int, Callable[..., Any]]) -> None:
         tables += [t for t in tables[0].values() if isinstance(t, dict) and name != "__main__"]
         for table in tables:
             for key, value in list(table.items()):
-                if id(value) in by:
+                if id(value) in by and not (name == "__main__" and key in spared):
                     table[key] = by[id(value)]
 
 
@@ -97,12 +115,14 @@ class patch:
         counts["rsatoolbox.inference.eval_bootstrap_pattern"].served  # 1
 
     Undoing puts back the very objects that were there, in modules imported in between too. Patches may overlap: a
-    package is restored when the last of them ends.
+    package is restored when the last of them ends. What is put in place are the functions of `dds_ext.compat`
+    themselves, and pickles refer to them there: an estimator fitted under a patch can be saved and loaded without it.
+    While a patch holds, an original that was kept from before cannot be pickled: its name leads to another function.
 
     Attributes
     ----------
     counts : mapping from the name of a function, as "rsatoolbox.rdm.compare", to its `Calls` during this patch.
-        Calls that an original makes of other replaced functions count too.
+        Calls of the functions of `dds_ext.compat` count too; calls within a call do not.
 
     Raises
     ------
@@ -120,8 +140,8 @@ class patch:
         self._counts, self._packages = counts, [_LOADED[p] for p in dict.fromkeys(packages)]
         self.counts: Mapping[str, Calls] = MappingProxyType(counts)
         with _LOCK:
-            for p in self._packages:
-                p.load()
+            for package in packages:
+                loaded(package)
             for p in self._packages:
                 p.begin(counts)
 

@@ -34,7 +34,7 @@ def _measured(dataset: Any, descriptor: str | None) -> tuple[npt.NDArray[Any], A
     else:
         X, values, _ = average_dataset_by(dataset, descriptor)
     if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.dtype == np.float16:
-        raise NotServed
+        raise NotServed("measurements of another type")
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False), values
 
 
@@ -78,7 +78,7 @@ def calc_rdm(
     """
     if isinstance(dataset, Iterable):
         if isinstance(noise, Iterable):
-            raise NotServed
+            raise NotServed("a noise for each dataset")
         each = [calc_rdm(d, method, descriptor, noise, remove_mean=remove_mean) for d in dataset]
         return concat(each) if descriptor is None else from_partials(each, descriptor=descriptor)
     if method == "euclidean" or (method == "mahalanobis" and noise is None):
@@ -86,7 +86,7 @@ def calc_rdm(
     elif method == "correlation":
         result = calc_rdm_correlation(dataset, descriptor)
     else:
-        raise NotServed
+        raise NotServed(f"method {method!r}")
     if descriptor is not None:
         result.sort_by(reindex=True, **{descriptor: "alpha"})
     return result
@@ -96,7 +96,7 @@ def _vectors(rdms: Any) -> npt.NDArray[Any]:
     V = rdms if isinstance(rdms, np.ndarray) else rdms.get_vectors()
     V = V.reshape(1, -1) if V.ndim == 1 else V
     if V.ndim != 2 or V.dtype.kind not in "iuf" or V.dtype.itemsize > 8 or V.dtype == np.float16:
-        raise NotServed
+        raise NotServed("dissimilarities of another type or shape")
     return V
 
 
@@ -121,25 +121,25 @@ def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -
     correlates what rounding leaves), and constant vectors under the taus (tau-b is NaN).
     """
     if method not in METHODS:
-        raise NotServed
+        raise NotServed(f"method {method!r}")
     a, b = _vectors(rdm1), _vectors(rdm2)
     if method == "cosine" and a.dtype.kind != "f" and b.dtype.kind != "f":
-        raise NotServed  # rsatoolbox refuses the cosine of integers
+        raise NotServed("cosine of integers")  # rsatoolbox refuses it
     known = ~np.isnan(a).any(axis=0)
     if a.shape[1] != b.shape[1] or not np.array_equal(known, ~np.isnan(b).any(axis=0)):
-        raise NotServed
+        raise NotServed("NaN in different places, or different numbers of dissimilarities")
     singles = [V.dtype == np.float32 and method in ("cosine", "corr") for V in (a, b)]
     if not known.all():
         a, b = a[:, known], b[:, known]
     a, b = _finite(a), _finite(b)
     if a.shape[1] < 2:
-        raise NotServed
+        raise NotServed("fewer than 2 dissimilarities")
     a, b = prepared(a, method), prepared(b, method)
     if method not in ("cosine", "corr", "spearman") or (a.any(axis=1).all() and b.any(axis=1).all()):
         scores = similarities(a, b, method)
         return scores.astype(np.float32) if all(singles) else scores
     if any(singles):
-        raise NotServed
+        raise NotServed("float32 vectors of norm 0")
     return _with_zeros(a, b, method)
 
 
@@ -151,7 +151,7 @@ def _with_zeros(a: Vectors, b: Vectors, method: str) -> Vectors:
     served[nonzero] = similarities(a[some[0]], b[some[1]], method).ravel()
     np.putmask(theirs, nonzero, served[nonzero])
     if not np.array_equal(served, theirs):
-        raise NotServed
+        raise NotServed("vectors of norm 0 among others")
     return served
 
 
@@ -187,8 +187,14 @@ def compare_kendall_tau_a(rdm1: Any, rdm2: Any) -> npt.NDArray[Any]:
 
 def _finite(V: npt.NDArray[Any]) -> Vectors:
     if not np.isfinite(V).all():
-        raise NotServed
+        raise NotServed("NaN or infinity")
     return V.astype(np.float64, copy=False)
+
+
+def _descriptor(descriptors: dict[str, Any], name: str) -> Any:
+    if name not in descriptors:
+        raise NotServed(f"no descriptor {name!r}")
+    return descriptors[name]
 
 
 def boot_noise_ceiling(rdms: RDMs, method: str = "cosine", rdm_descriptor: str = "index") -> tuple[Any, Any]:
@@ -198,11 +204,11 @@ def boot_noise_ceiling(rdms: RDMs, method: str = "cosine", rdm_descriptor: str =
     Served for the methods of `compare`, where NaN is in the same places in all RDMs.
     """
     if method not in METHODS:
-        raise NotServed
+        raise NotServed(f"method {method!r}")
     V = _vectors(rdms)
     known = ~np.isnan(V[0])
     V = _finite(V[:, known])
-    groups = Draws.of(rdms.rdm_descriptors[rdm_descriptor]).labels
+    groups = Draws.of(_descriptor(rdms.rdm_descriptors, rdm_descriptor)).labels
     evaluator = Evaluator(np.empty((0, V.shape[1])), V, groups, method)
     _, bounds = evaluator.evaluate(None, np.ones(len(V), np.int64), ceiling=True)
     assert bounds is not None
@@ -217,6 +223,15 @@ def _undrawn_on_failure() -> Iterator[None]:
     except BaseException:
         np.random.set_state(before)
         raise
+
+
+@contextlib.contextmanager
+def _refused_by_rsatoolbox() -> Iterator[None]:
+    """For its own code on the caller's models and parameters, which has no one type of error for what does not fit."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError) as error:
+        raise NotServed(str(error)) from error
 
 
 @_undrawn_on_failure()
@@ -237,21 +252,25 @@ def _bootstrap(
     Where it fails NumPy's generator is left as it was, so that the original draws the same samples.
     """
     if method not in METHODS or isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 2:
-        raise NotServed
-    models, _, theta, _ = input_check_model(models, theta, None, N)
+        raise NotServed(f"method {method!r} or N={N!r}")
+    with _refused_by_rsatoolbox():
+        models, _, theta, _ = input_check_model(models, theta, None, N)
     # other models may predict anew at every call
     if not models or not all(type(m) in _MODELS for m in models):
-        raise NotServed
-    predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
+        raise NotServed("models of another kind")
+    with _refused_by_rsatoolbox():
+        predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
     for p in predicted:
         if p.n_rdm != 1 or p.n_cond != data.n_cond:
-            raise NotServed
+            raise NotServed("models of another size")
         if pattern_descriptor is not None and not np.array_equal(
             p.pattern_descriptors.get(pattern_descriptor), data.pattern_descriptors.get(pattern_descriptor)
         ):
-            raise NotServed  # the same draw is then another selection of the model's conditions
-    rdms = Draws.of(data.rdm_descriptors[rdm_descriptor])
-    patterns = None if pattern_descriptor is None else Draws.of(data.pattern_descriptors[pattern_descriptor])
+            raise NotServed("conditions in another order")  # the same draw is then another selection of the model's
+    rdms = Draws.of(_descriptor(data.rdm_descriptors, rdm_descriptor))
+    patterns = None
+    if pattern_descriptor is not None:
+        patterns = Draws.of(_descriptor(data.pattern_descriptors, pattern_descriptor))
     V = np.concatenate([_finite(_vectors(p)) for p in predicted])
     evaluator = Evaluator(V, _finite(_vectors(data)), rdms.labels, method)
     scores, ceiling = sampled(evaluator, rdms if draw_rdms else None, patterns, N, boot_noise_ceil)

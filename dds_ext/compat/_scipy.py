@@ -23,21 +23,21 @@ _METRICS = {
 
 def _f(metric: Any) -> str:
     if not isinstance(metric, str) or metric.lower() not in _METRICS:
-        raise NotServed
+        raise NotServed(f"metric {metric!r}")
     return _METRICS[metric.lower()]
 
 
 def _features(X: Any, f: str) -> npt.NDArray[np.float64]:
     """SciPy's own conversion: everything becomes float64."""
     if hasattr(X, "__array_namespace__") and not isinstance(X, np.ndarray):
-        raise NotServed  # its answer is an array of that kind
+        raise NotServed("array of another library")  # the answer is an array of that kind
     X = np.asarray(X)
     # a type that float64 cannot hold is SciPy's to convert or refuse
     if X.ndim != 2 or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or isinstance(X, np.ma.MaskedArray):
-        raise NotServed
+        raise NotServed("not a plain matrix of numbers")
     wide: npt.NDArray[np.float64] = X.astype(np.float64, copy=False)
     if f == "cosine" and not wide.any(axis=1).all():
-        raise NotServed  # a zero row is at distance NaN there
+        raise NotServed("zero row")  # at distance NaN there
     return wide
 
 
@@ -57,7 +57,7 @@ def pdist(X: Any, metric: Any = "euclidean", *, out: Any = None, **kwargs: Any) 
     (n (n - 1) / 2,) float64, in the order of `squareform`.
     """
     if kwargs:
-        raise NotServed
+        raise NotServed("weights or arguments of a metric")
     f = _f(metric)
     result: npt.NDArray[np.float64] = rdm(_features(X, f), f, condensed=True, out=out)
     return result
@@ -76,7 +76,7 @@ def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: Any = None, **kwa
     (n, m) float64.
     """
     if kwargs:
-        raise NotServed
+        raise NotServed("weights or arguments of a metric")
     f = _f(metric)
     result: npt.NDArray[np.float64] = rdm(_features(XA, f), f, Y=_features(XB, f), out=out)
     return result

@@ -21,10 +21,10 @@ Matrix = npt.NDArray[Any]
 def _checked(X: Any, Y: Any, **options: Any) -> tuple[Matrix, Matrix]:
     """scikit-learn's own checks and conversions: two dense arrays of float32 or float64, one twice without Y."""
     if issparse(X) or issparse(Y) or get_config().get("array_api_dispatch"):
-        raise NotServed
+        raise NotServed("sparse input or array API dispatch")
     checked: tuple[Matrix, Matrix] = pairwise.check_pairwise_arrays(X, Y, **options)
     if any(a.dtype not in (np.float32, np.float64) for a in checked):
-        raise NotServed
+        raise NotServed("not float32 or float64")
     return checked
 
 
@@ -41,12 +41,12 @@ def _in_float64(f: str, X: Matrix, Y: Matrix, gamma: float | None = None) -> Mat
 
 def _check_gamma(gamma: Any) -> None:
     if gamma is not None and (isinstance(gamma, bool) or not isinstance(gamma, Real)):
-        raise NotServed
+        raise NotServed("gamma is not a number")
 
 
 def _check_flag(flag: Any) -> None:
     if not isinstance(flag, bool | np.bool_):
-        raise NotServed
+        raise NotServed("a flag that is not a bool")
 
 
 def laplacian_kernel(X: Any, Y: Any = None, gamma: Any = None) -> Matrix:
@@ -113,7 +113,7 @@ def euclidean_distances(
     given norms are passed on.
     """
     if X_norm_squared is not None or Y_norm_squared is not None:
-        raise NotServed
+        raise NotServed("given norms")
     _check_flag(squared)
     X, Y = _checked(X, Y)
     return _in_float64("sqeuclidean" if squared else "euclidean", X, Y).astype(np.result_type(X, Y), copy=False)
@@ -130,9 +130,9 @@ def pairwise_distances(
     and has no further effect: the engine has threads of its own.
     """
     if kwds or ensure_all_finite is not True or not isinstance(metric, str):
-        raise NotServed
+        raise NotServed("arguments of a metric, NaN, or a metric that is not a name")
     if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0):
-        raise NotServed
+        raise NotServed("n_jobs")
     if metric in ("manhattan", "cityblock", "l1"):
         return manhattan_distances(X, Y)
     if metric in ("euclidean", "l2"):
@@ -142,7 +142,7 @@ def pairwise_distances(
     if metric in ("sqeuclidean", "correlation"):
         f = "pearson" if metric == "correlation" else metric
         return _in_float64(f, *_checked(X, Y, dtype="infer_float"))
-    raise NotServed
+    raise NotServed(f"metric {metric!r}")
 
 
 DROP_INS = tuple(

@@ -63,7 +63,7 @@ def prepared(
             constant = V.min(axis=1) == V.max(axis=1)
             one_by_one = V[constant].cumsum(axis=1)[:, -1] / V.shape[1]  # as NumPy adds in Fortran order
             if centred[constant].any() or (one_by_one != V[constant, 0]).any():
-                raise NotServed
+                raise NotServed("a constant vector whose mean is rounded")
         V = centred
     return V
 
@@ -88,7 +88,7 @@ def similarities(a: Vectors, b: Vectors, method: str, weights: Weights | None = 
         return np.asarray(products * 12 / (length**3 - length))
     scale = np.outer(norms(a, weights), norms(b, weights))
     if not scale.all():
-        raise NotServed
+        raise NotServed("a vector of norm 0")
     return np.asarray(products / scale)
 
 
