@@ -203,7 +203,7 @@ def gradient_contenders(device: Device, n: int, d: int) -> list[Contender]:
 
     def backward() -> torch.Tensor:
         operator = torch.ops.dds_ext.pairwise_backward
-        gradient: torch.Tensor = operator(G, K, X, None, "laplacian", None, "none", None, False, 2)[0]
+        gradient: torch.Tensor = operator(G, K, X, None, "laplacian", None, "none", None, False, 2, True, False)[0]
         return gradient
 
     ours = partial(dds_ext.rdm, check_finite=False)
