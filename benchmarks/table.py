@@ -1,4 +1,4 @@
-"""Writes the measured figures into the README's table and into that of the drop-ins: python benchmarks/table.py."""
+"""Writes the measured figures into the pages' tables: python benchmarks/table.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 OURS = "dds_ext"
 HEADER = "| task | dds_ext | of the roof | largest error | others |"
+GRADIENTS = "| forward and backward | dds_ext | peak memory | others: time, peak memory |"
 # what a row is called, its case, and the peers shown beside it
 ROWS = {
     "laplacian, 200 x 2,048": ("laplacian-200x2048", ("scikit-learn", "SciPy pdist", "torch pdist")),
@@ -52,8 +53,13 @@ def table(results: Mapping[str, Any]) -> str:
 
 def readme(page: str, results: Mapping[str, Any]) -> str:
     """The README with its table as measured."""
-    start = page.index(HEADER)
-    return page[:start] + table(results) + page[page.index("\n\n", start) :]
+    return _put(page, HEADER, table(results))
+
+
+def _put(page: str, header: str, table: str) -> str:
+    """The page with that table in place of the one that has this header."""
+    start = page.index(header)
+    return page[:start] + table + page[page.index("\n\n", start) :]
 
 
 def drop_ins(page: str, results: Mapping[str, Any]) -> str:
@@ -85,8 +91,32 @@ def _ratio(contenders: Mapping[str, Any]) -> str:
     return f"{contenders[original]['median_s'] / contenders[OURS]['median_s']:.2g} x"
 
 
+def gradients(page: str, results: Mapping[str, Any]) -> str:
+    """The page of the gradients: every case but the operator's overhead."""
+    lines = [GRADIENTS, "|---|---|---|---|"]
+    for name, case in results["cases"].items():
+        if name == "overhead":
+            continue
+        contenders = case["contenders"]
+        ours = contenders[OURS]
+        others = ", ".join(
+            f"{other} {peer['median_s'] / ours['median_s']:.3g} x, {peer['peak_bytes'] / ours['peak_bytes']:.2g} x"
+            for other, peer in contenders.items()
+            if other != OURS
+        )
+        lines.append(
+            f"| {case['f']}, {case['n']:,} x {case['d']:,} | {_time(ours['median_s'])} "
+            f"| {ours['peak_bytes'] / 2**20:.0f} MiB | {others} |"
+        )
+    return _put(page, GRADIENTS, "\n".join(lines))
+
+
 # each page, what writes its figures, and where they are
-PAGES = (("README.md", readme, "cpu.json"), ("docs/use-it-from-your-tool.md", drop_ins, "compat.json"))
+PAGES = (
+    ("README.md", readme, "cpu.json"),
+    ("docs/use-it-from-your-tool.md", drop_ins, "compat.json"),
+    ("docs/pytorch.md", gradients, "gradients.json"),
+)
 
 
 if __name__ == "__main__":

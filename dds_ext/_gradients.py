@@ -11,8 +11,7 @@ Then dz goes back through what was done to the rows (cosine, pearson) and throug
 few arrays of the features' size and a few of the matrix's, never one of pairs times features.
 
 Statistics and lengths, and what is multiplied by their inverses, are in float64: squares of float32 features, and
-inverses of variances, leave float32's range long before the features and their gradients do. So does gamma, which is a
-factor of the sums' result.
+inverses of variances, leave float32's range long before the features and their gradients do.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ NEEDS_MATRIX = ("laplacian", "rbf", "euclidean")
 
 _PRODUCTS, _SQUARES, _ABSOLUTE = range(3)  # Metric.step
 _UNIT, _CENTERED_UNIT = 1, 2  # Metric.rows
+_ROWS = 256  # of float64 at a time
 _NOTHING, _IMAGES, _IMAGES_AND_SPACE, _GROUPS = range(4)  # Norm.over
 
 
@@ -70,7 +70,7 @@ def pairwise_gradients(
     of_units = _of_sums(metric.step, w, [u for u, _ in units], needed)
     if metric.gamma:
         gamma = _gamma(X, options)
-        of_units = [None if g is None else g.double() * gamma for g in of_units]
+        of_units = [None if g is None else _scaled(g, gamma) for g in of_units]
     of_sets = [
         None if g is None else _through_unit_rows(g, *unit, metric.rows)
         for g, unit in zip(of_units, units, strict=True)
@@ -92,6 +92,16 @@ def _gamma(X: Features, options: Options) -> float:
     return own.gamma
 
 
+def _scaled(grad: Tensor, gamma: float) -> Tensor:
+    """grad times gamma, in place, in steps: gamma may leave float32's range where the product does not."""
+    step = 2.0**100
+    while not 1 / step <= gamma <= step:
+        by = step if gamma > 1 else 1 / step
+        grad.mul_(by)
+        gamma /= by
+    return grad.mul_(gamma)
+
+
 def _of_sums(step: int, w: Tensor, sets: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
     """Gradients of the sums, weighted by w, by the features of each set that is needed."""
     by_rows = {_PRODUCTS: _of_products, _SQUARES: _of_squares, _ABSOLUTE: _of_absolute}[step]
@@ -106,9 +116,14 @@ def _of_products(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """In float64: what two images that are close to each other have in common cancels."""
-    wide, x_wide = w.double(), x.double()
-    return 2 * (wide.sum(1, keepdim=True) * x_wide - wide @ (x_wide if y is x else y.double()))
+    """In float64, some rows at a time: what two images that are close to each other have in common cancels."""
+    out = torch.empty_like(x)
+    y_wide = y.double()
+    for begin in range(0, len(x), _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        weights = w[rows].double()
+        out[rows] = 2 * (weights.sum(1, keepdim=True) * x[rows].double() - weights @ y_wide)
+    return out
 
 
 def _of_absolute(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
