@@ -102,7 +102,7 @@ def reproduce(
     truths = {name: load_truth(name) for name in dict.fromkeys(table.truth for table in chosen.tables)}
     needed = dict.fromkeys(name for measured in truths.values() for name in measured.sources + measured.targets)
     if absent := [name for name in needed if name not in arrays]:
-        missing = f"{models[0].path} has no model named {', '.join(absent)}"
+        missing = f"no features of {', '.join(absent)} among those of {len(models)} models"
         raise ValueError(f"{missing}; the authors' {chosen.features} has them all")
     draws = draw_images(common_images(models), IMAGES, chosen.draws, SEED)
     computed: dict[tuple[str, str, str], Any] = {}

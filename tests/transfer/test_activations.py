@@ -210,7 +210,7 @@ def test_reproduce_says_what_is_missing(
         np.save(folder / f"{name}.npy", arrays[name])
     result = dds("reproduce", "taskonomy", "--features", folder)
     assert result.exit_code == 1
-    assert "has no model named autoencoder, curvature; the authors' taskonomy_pascal_feats_taskonomy_5000.npy" in (
+    assert "no features of autoencoder, curvature among those of 19 models; the authors' taskonomy_pascal_feats_" in (
         result.stderr
     )
     np.savez(tmp_path / "short.npz", **{name: X[:50] for name, X in arrays.items()})

@@ -56,7 +56,7 @@ def test_features_are_written_and_ranked(dds: Run, tmp_path: Path, photos: Path)
         "shape": [6, 4, 8, 8],
         "file": "make_resnet.block3.npy",
     }
-    ranked = dds("rank", "--target", output / "make_resnet.block4.npy", "--sources", output)
+    ranked = dds("rank", "--target", output / "make_resnet.block4.npy", "--sources", output, "--bootstrap", 0)
     assert ranked.exit_code == 0, ranked.output
     assert "make_resnet.block3" in ranked.stdout
 
@@ -123,15 +123,15 @@ def test_features_of_different_images_are_not_compared(dds: Run, tmp_path: Path,
     target, source, other = (tmp_path / f"f_{name}" for name in ("photos", "same", "reverse"))
     aim = ["--target", target / "make_resnet.layer4.npy"]
     message = f"make_resnet.layer4.npy and {other}/make_resnet.layer1.npy are features of different images, as {target}"
-    for command in ("rank", "stability"):
+    for command, *options in (("rank", "--bootstrap", 0), ("stability", "--images", 5)):
         fails(dds(command, *aim, "--sources", other), message)
-        result = dds(command, *aim, "--sources", source, *(["--images", 5] * (command == "stability")))
+        result = dds(command, *aim, "--sources", source, *options)
         assert result.exit_code == 0 and result.stderr == ""
     different = "are features of different images"
     fails(dds("layers", "--model", target, "--tasks", other / "make_resnet.layer1.npy"), different)
     fails(dds("report", *aim, "--sources", other / "make_resnet.layer1.npy", "-o", tmp_path / "r.html"), different)
     (other / "make_resnet.layer2.json").write_text("[]")  # somebody else's file says nothing
-    assert dds("rank", *aim, "--sources", other / "make_resnet.layer2.npy").exit_code == 0
+    assert dds("rank", *aim, "--sources", other / "make_resnet.layer2.npy", "--bootstrap", 0).exit_code == 0
 
 
 def test_other_settings_are_noted_where_features_are_compared(dds: Run, tmp_path: Path, photos: Path) -> None:
@@ -144,7 +144,7 @@ def test_other_settings_are_noted_where_features_are_compared(dds: Run, tmp_path
     ]
     result = dds("affinity", a, b, "-o", tmp_path / "a.csv")
     assert result.exit_code == 0 and result.stderr.splitlines() == expected
-    assert dds("rank", "--target", a, "--sources", b).stderr.splitlines() == expected
+    assert dds("rank", "--target", a, "--sources", b, "--bootstrap", 0).stderr.splitlines() == expected
     assert dds("layers", "--model", a, "--tasks", b).stderr.splitlines()[1:] == expected
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import dds_ext
 from dds_transfer.features import Features, common_images, load_features, load_one
 from dds_transfer.output import STDOUT
-from dds_transfer.selection import measure_options
+from dds_transfer.selection import Ranking, measure_options, rank_models
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
@@ -89,6 +89,14 @@ measure_option = click.option(
     callback=_known_measure,
     help=f"Similarity to use: {', '.join(dds_ext.MEASURES)}, or its four parts, such as zscore,rbf,double,cosine.",
 )
+bootstrap_option = click.option(
+    "--bootstrap",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    metavar="DRAWS",
+    help="Draws of images that the ranking's intervals come from; 0 for none.",
+)
 seed_option = click.option(
     "--seed", default=1993, show_default=True, help="Of the draws; the default is the DDS authors' seed."
 )
@@ -115,11 +123,14 @@ def result_options(command: Function) -> Function:
 
 
 def sources_options(command: Function) -> Function:
-    """The options of a target and its sources, and the sources that a shell expands behind the first."""
+    """The options of a target and its sources."""
     for option in (
-        click.argument("more", nargs=-1, metavar="[SOURCE]..."),
         click.option(
-            "--sources", multiple=True, metavar="SOURCE...", help="Files or folders with the candidates' features."
+            "--sources",
+            multiple=True,
+            required=True,
+            metavar="SOURCE...",
+            help="Files or folders with the candidates' features.",
         ),
         click.option("--target", required=True, metavar="FILE", help="Features of the target model."),
     ):
@@ -164,8 +175,6 @@ class ManyValues(Command):
 
 def load_candidates(target: str, sources: Sequence[str]) -> tuple[Features, list[Features]]:
     """A target, and the models besides it that are to be compared with it, on the same images."""
-    if not sources:
-        raise click.UsageError("no sources: give files or folders after --sources")
     aim = load_one(target)
     models = without(load(sources), aim)
     common_images([aim, *models])
@@ -176,6 +185,15 @@ def load(sources: Sequence[str]) -> list[Features]:
     """The models in files and folders."""
     with working("reading features"):
         return load_features(sources)
+
+
+def rank(aim: Features, models: Sequence[Features], measure: str, bootstrap: int, **how: Any) -> Ranking:
+    """The models ranked, with the progress of the draws; ``how`` is :func:`rank_models`'s."""
+    n = len(aim.X)
+    if bootstrap and not how.get("images") and not how.get("replacement") and n < 8:
+        raise click.UsageError(f"{n} images are too few for intervals from draws of half of them; give --bootstrap 0")
+    with working(f"{measure} to {aim.name}, {len(models)} models, {n} images", steps=bootstrap) as step:
+        return rank_models(aim.X, arrays(models), measure, name=aim.name, bootstrap=bootstrap or None, step=step, **how)
 
 
 def load_blocks(model: Sequence[str]) -> list[Features]:

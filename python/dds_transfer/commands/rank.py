@@ -7,26 +7,24 @@ from pathlib import Path
 import click
 
 from dds_transfer.commands.common import (
-    Command,
-    arrays,
+    ManyValues,
+    bootstrap_option,
     load_candidates,
     measure_option,
+    rank,
     result_options,
     seed_option,
     sources_options,
 )
 from dds_transfer.features import setting_notes
 from dds_transfer.output import write_json
-from dds_transfer.selection import rank_models
-from dds_transfer.terminal import show_notes, show_table, working
+from dds_transfer.terminal import show_notes, show_table
 
 
-@click.command("rank", cls=Command)
+@click.command("rank", cls=ManyValues)
 @sources_options
 @measure_option
-@click.option(
-    "--bootstrap", type=click.IntRange(1), metavar="DRAWS", help="Add intervals from random draws of the images."
-)
+@bootstrap_option
 @click.option(
     "--images",
     type=click.IntRange(4),
@@ -47,9 +45,8 @@ from dds_transfer.terminal import show_notes, show_table, working
 def command(
     target: str,
     sources: tuple[str, ...],
-    more: tuple[str, ...],
     measure: str,
-    bootstrap: int | None,
+    bootstrap: int,
     images: int | None,
     replacement: bool,
     confidence: float,
@@ -60,34 +57,23 @@ def command(
 ) -> None:
     """Rank source models by their similarity to a target model, the most promising one first.
 
-    The target's own array is left out where it is among the sources. With --bootstrap, each score comes with the mean
-    and the interval of its scores on random draws of the images, and with the share of draws in which the source
-    comes first. Without replacement, as in the DDS paper, the interval says how much depends on which N images were
-    taken; with --replacement, how far the score would change with other images like these.
+    The target's own array is left out where it is among the sources. Each score comes with the mean and the interval of
+    its scores on random draws of the images, and with the share of draws in which the source comes first. Without
+    replacement, as in the DDS paper, the interval says how much depends on which N images were taken; with
+    --replacement, how far the score would change with other images like these.
 
     \b
     Examples:
       dds rank --target target.npy --sources features/
       dds rank --target target.npy --sources resnet.npy vit.safetensors --csv ranking.csv
-      dds rank --target target.npy --sources features/ --bootstrap 100 --plot ranking.png
+      dds rank --target target.npy --sources features/ --images 500 --plot ranking.png
       dds rank --target tasks.npz:depth --sources tasks.npz --measure rsa
     """
-    if bootstrap is None and (images is not None or replacement):
-        raise click.UsageError("--images and --replacement say how to draw; give --bootstrap DRAWS too")
-    aim, models = load_candidates(target, sources + more)
-    with working(f"{measure}, {len(models)} models, {len(aim.X)} images", steps=bootstrap) as step:
-        ranking = rank_models(
-            aim.X,
-            arrays(models),
-            measure,
-            name=aim.name,
-            bootstrap=bootstrap,
-            images=images,
-            replacement=replacement,
-            confidence=confidence,
-            seed=seed,
-            step=step,
-        )
+    if not bootstrap and (images is not None or replacement):
+        raise click.UsageError("--images and --replacement say how to draw, and --bootstrap 0 is no draw; give more")
+    aim, models = load_candidates(target, sources)
+    how = {"images": images, "replacement": replacement, "confidence": confidence, "seed": seed}
+    ranking = rank(aim, models, measure, bootstrap, **how)
     if csv_path:
         ranking.to_csv(csv_path)
     if json_path:

@@ -12,12 +12,14 @@ from dds_transfer.commands.common import (
     TRUTH_HELP,
     ManyValues,
     arrays,
+    bootstrap_option,
     json_option,
     load,
     load_blocks,
     measure_option,
     model_called,
     output,
+    rank,
     seed_option,
     types_option,
     without,
@@ -26,7 +28,7 @@ from dds_transfer.evaluation import evaluate
 from dds_transfer.features import common_images, load_one, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
 from dds_transfer.output import write_json
-from dds_transfer.selection import measure_options, rank_models
+from dds_transfer.selection import measure_options
 from dds_transfer.tables import TRUTHS, Table, load_truth, read_types
 from dds_transfer.taxonomy import task_taxonomy
 from dds_transfer.terminal import show_notes, working
@@ -57,14 +59,7 @@ from dds_transfer.terminal import show_notes, working
     help="HTML file to write. Needs dds_ext[plot].",
 )
 @measure_option
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    metavar="DRAWS",
-    help="Draws of images that the ranking's intervals come from; 0 for none.",
-)
+@bootstrap_option
 @seed_option
 @json_option
 @click.pass_context
@@ -85,7 +80,7 @@ def command(
     """Write one HTML page with all that the files allow, to be sent or kept: it needs no other file and no network.
 
     The sources and the target among each other: a heat map and, from three on, their tree. With --target: the ranking
-    of the sources with intervals, as `dds rank --bootstrap`. With --model: the block to branch from, as `dds layers`.
+    of the sources with intervals, as `dds rank`. With --model: the block to branch from, as `dds layers`.
     With --truth: the agreement with measured transfer, as `dds evaluate`. And what is needed to repeat it: command
     line, settings, versions, and digests of the files.
 
@@ -123,10 +118,7 @@ def command(
     agreement = evaluate(affinity, measured) if measured else None
     ranking = layers = None
     if aim is not None:
-        with working(f"{measure} to {aim.name}, {len(models)} models", steps=bootstrap) as step:
-            ranking = rank_models(
-                aim.X, arrays(models), measure, name=aim.name, bootstrap=bootstrap or None, seed=seed, step=step
-            )
+        ranking = rank(aim, models, measure, bootstrap, seed=seed)
     if blocks:
         with working(f"{measure}, {len(blocks)} blocks, {len(networks)} tasks"):
             layers = rank_layers(arrays(blocks), arrays(networks), measure, types=kinds, name=model_called(model))

@@ -37,7 +37,6 @@ from dds_transfer.terminal import show_notes, show_table, working
 def command(
     target: str,
     sources: tuple[str, ...],
-    more: tuple[str, ...],
     measure: str,
     images: tuple[int, ...],
     draws: int,
@@ -57,7 +56,7 @@ def command(
       dds stability --target target.npy --sources features/
       dds stability --target target.npy --sources features/ --images 50 100 200 --plot stability.png
     """
-    aim, models = load_candidates(target, sources + more)
+    aim, models = load_candidates(target, sources)
     sizes = list(images) or selection.stability_sizes(len(aim.X))
     with working(f"{measure}, {len(models)} models", steps=len(sizes) * draws) as step:
         result = selection.stability(aim.X, arrays(models), sizes, draws, measure, name=aim.name, seed=seed, step=step)
