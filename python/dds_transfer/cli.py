@@ -88,8 +88,11 @@ class _Commands(click.Group):
 
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:
-    """Show a library's warning, such as Pillow's of a damaged picture, in one line."""
-    click.echo(f"note: {' '.join(str(message).split())}", err=True)
+    """Show a library's warning, such as Pillow's of a damaged picture, in one line: the first of its kind."""
+    from dds_transfer.terminal import subject
+
+    about = f"{subject.get()} and perhaps others: " if subject.get() else ""
+    click.echo(f"note: {about}{' '.join(str(message).split())}", err=True)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dds_transfer.features import load_one
-from dds_transfer.terminal import listed, working
+from dds_transfer.terminal import listed, subject, working
 
 # A folder's files with these endings are its images; the list is that of torchvision's ImageFolder and GIF.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -227,11 +227,15 @@ def _from_items(items: Any, prepare: Preprocessing, skip: bool) -> Images:
 
     def digest_of_item(i: int) -> str:
         nonlocal shape
-        item = _input(items[i], prepare)
+        image = _image(items[i])  # the digest is of what no preprocessing has touched
+        item = _prepared(image, prepare)
         shape = shape or tuple(item.shape)
         if item.shape != shape:
             raise ValueError(f"its shape is {tuple(item.shape)}, those before have {shape}")
-        return blake2b(f"{item.dtype}".encode() + tensor_bytes(item), digest_size=16).hexdigest()
+        content = torch.from_numpy(np.array(image)) if isinstance(image, Image.Image) else _tensor(image)
+        return blake2b(
+            f"{content.dtype} {tuple(content.shape)}".encode() + tensor_bytes(content), digest_size=16
+        ).hexdigest()
 
     # One thread, since nobody knows what a data set does when two of them ask.
     digests, unreadable = _check([str(i) for i in range(n)], digest_of_item, 1, skip)
@@ -246,6 +250,7 @@ def _check(
     """The digests of the images that can be read and the reasons why others cannot, both by name and in order."""
 
     def look(i: int) -> tuple[bool, str]:
+        subject.set(names[i])
         try:
             return True, digest(i)
         except Exception as error:  # decoders raise nearly anything for a damaged file
@@ -272,6 +277,11 @@ def _reason(error: Exception) -> str:
 
 def _input(item: Any, prepare: Preprocessing) -> Tensor:
     """A data set's item, or an array's row, as a network's input."""
+    return _prepared(_image(item), prepare)
+
+
+def _image(item: Any) -> Image.Image | NDArray[Any] | Tensor:
+    """The image of a data set's item: a picture in RGB, or numbers that are a network's input."""
     if isinstance(item, Mapping):
         column = next((name for name in COLUMNS if name in item), None)
         if column is None:
@@ -280,12 +290,14 @@ def _input(item: Any, prepare: Preprocessing) -> Tensor:
     elif isinstance(item, tuple | list):
         item = item[0]
     if isinstance(item, Image.Image):
-        return prepare(item)
+        return _rgb(item)
     if not isinstance(item, np.ndarray | Tensor):
         raise TypeError(f"type {type(item).__name__} where a picture, an array or a tensor is expected")
-    if item.dtype in (torch.uint8, np.uint8):
-        return prepare(_picture(item))
-    return _tensor(item)
+    return _rgb(_picture(item)) if item.dtype in (torch.uint8, np.uint8) else item
+
+
+def _prepared(image: Image.Image | NDArray[Any] | Tensor, prepare: Preprocessing) -> Tensor:
+    return prepare(image) if isinstance(image, Image.Image) else _tensor(image)
 
 
 def _tensor(row: NDArray[Any] | Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich import box
@@ -17,6 +18,8 @@ from rich.tree import Tree
 
 Record = Mapping[str, Any]
 LISTED = 10  # names in a message
+# what is read at the moment in this thread, for a library's warning about it
+subject: ContextVar[str] = ContextVar("subject", default="")
 
 
 def show_records(title: str, records: Sequence[Record], total: Record | None = None) -> None:

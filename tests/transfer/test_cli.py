@@ -208,6 +208,14 @@ def test_a_missing_matplotlib_is_named_before_any_work(
     fails(result, "pip install 'dds_ext[plot]'")
 
 
+def test_a_dollar_sign_in_a_name_is_no_formula(dds: Run, tmp_path: Path, folder: Path) -> None:
+    (folder / "a.npy").rename(folder / "$_$.npy")  # no formula that can be parsed
+    place = ["--target", folder / "target.npy", "--sources", folder]
+    assert dds("rank", *place, "--plot", tmp_path / "r.png").exit_code == 0
+    result = dds("affinity", folder, "-o", tmp_path / "a.csv", "--plot", tmp_path / "a.svg")
+    assert result.exit_code == 0, result.output
+
+
 def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     target = ["--target", folder / "target.npy"]
     fails(dds("rank", *target, "--sources", tmp_path / "none.npy"), f"{tmp_path}/none.npy: No such file or directory")

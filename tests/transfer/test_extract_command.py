@@ -69,6 +69,14 @@ def test_what_no_one_states_of_the_pictures_is_said(dds: Run, tmp_path: Path, ph
     assert result.exit_code == 0 and "does not state" not in result.stderr
 
 
+def test_a_warning_about_an_image_names_it(dds: Run, tmp_path: Path, photos: Path) -> None:
+    Image.new("RGB", (20, 20)).save(photos / "6.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")  # five entries, none there
+    result = dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc", "--size", 16)
+    assert result.exit_code == 0, result.output
+    notes = [line for line in result.stderr.splitlines() if "EXIF" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: 6.jpg and perhaps others: Corrupt EXIF data")
+
+
 def test_options(dds: Run, tmp_path: Path, photos: Path) -> None:
     trained = ResNet().eval()
     torch.save(trained.state_dict(), tmp_path / "depth.pt")

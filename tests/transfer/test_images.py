@@ -175,6 +175,20 @@ def test_the_digest_is_of_content_names_and_order(photos: Path, tmp_path: Path) 
     assert len({digest, renamed, changed}) == 3
 
 
+def test_the_digest_of_a_data_set_is_of_its_pictures() -> None:
+    """Whatever size a network takes them at: features of the same pictures are comparable."""
+    pictures = [picture(20, 30, i) for i in range(3)]
+    same = load_images(pictures, SMALL).digest()
+    assert load_images(pictures, Preprocessing(20)).digest() == same
+    assert load_images([{"image": image, "label": 1} for image in pictures], SMALL).digest() == same
+    assert load_images([np.asarray(image) for image in pictures], SMALL).digest() == same
+    assert load_images(pictures[::-1], SMALL).digest() != same
+    assert load_images([*pictures[:2], picture(20, 30, 9)], SMALL).digest() != same
+    # inputs of a network: their shapes and types count
+    rows = [torch.zeros(3, 4, 6), torch.zeros(3, 6, 4), torch.zeros(3, 4, 6, dtype=torch.int32)]
+    assert len({load_images([row], SMALL).digest() for row in rows}) == 3
+
+
 @pytest.mark.parametrize("layout", ["channels last", "channels first", "grey"])
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
 def test_uint8_rows_are_pictures(layout: str, kind: Callable[..., Any]) -> None:

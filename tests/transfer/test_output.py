@@ -57,3 +57,21 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the temporary one: that a folder takes its place is found out when it is moved."""
+
+    def taken() -> None:
+        with writing(tmp_path / "result.csv"):
+            (tmp_path / "result.csv").mkdir()
+
+    def nowhere() -> None:
+        with writing(tmp_path / "no" / "result.csv"):
+            pass
+
+    for fail, path in ((taken, tmp_path / "result.csv"), (nowhere, tmp_path / "no" / "result.csv")):
+        with pytest.raises(OSError) as caught:
+            fail()
+        assert caught.value.filename == str(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.csv"]
