@@ -56,6 +56,7 @@ class Report:
         layers: which block to branch from.
         agreement: of ``affinity`` with measured transfer.
         truth: what to call that.
+        measured: it, for the ranking's target, by source; shown beside the ranking.
         affinity: similarity of every model to every other.
         taxonomy: the tree of these models; needs ``affinity``.
         settings: of the computation, beside those that the ranking and the layers know themselves.
@@ -69,6 +70,7 @@ class Report:
     layers: LayerRanking | None = None
     agreement: Evaluation | None = None
     truth: str = "measured transfer"
+    measured: Mapping[str, float] = field(default_factory=dict)
     affinity: Table | None = None
     taxonomy: Taxonomy | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class Report:
     def html(self) -> str:
         """The page. It loads nothing: pictures are part of it, and its own policy forbids the rest."""
         makers: list[tuple[Any, Callable[[Any], _Section]]] = [
-            (self.ranking, _ranking),
+            (self.ranking, self._ranking),
             (self.layers, _layers),
             (self.agreement, self._agreement),
             (self.affinity, self._affinity),
@@ -128,6 +130,25 @@ class Report:
         if self.ranking is not None:
             return f"Where to start from for {self.ranking.target}"
         return "Where to branch from" if self.layers is not None and self.affinity is None else "How models relate"
+
+    def _ranking(self, ranking: Ranking) -> _Section:
+        draws = ranking.bootstrap
+        best = ranking.sources[0]
+        sentences = []
+        if draws is not None:
+            share = dict(zip(ranking.sources, draws.first_share.tolist(), strict=True))
+            others = [f"{name} in {_percent(part)}" for name, part in share.items() if part > 0 and name != best]
+            sentences.append(f"It comes first in {_percent(share[best])} of the draws of images; " + _others(others))
+        sentences += [_sentence(note) for note in ranking.notes]
+        sentences.append("A similarity is a first ranking, not a measured transfer: train the two or three best.")
+        records = ranking.beside(self.measured) if self.measured else ranking.records
+        return _Section(
+            "Which source",
+            f"Start from {best}: of {len(ranking.sources)} sources it is the most similar to {ranking.target}.",
+            sentences,
+            Markup(page_svg(ranking.plot, "ranking")),
+            [_Numbers(ranking.title, _words(records[0]), [list(record.values()) for record in records])],
+        )
 
     def _agreement(self, agreement: Evaluation) -> _Section:
         rows = [{"target": name, **asdict(found)} for name, found in agreement.targets.items()]
@@ -205,25 +226,6 @@ def digests(paths: Iterable[Path]) -> dict[str, str]:
                 digest.update(block)
         found[str(path)] = digest.hexdigest()
     return found
-
-
-def _ranking(ranking: Ranking) -> _Section:
-    draws = ranking.bootstrap
-    best = ranking.sources[0]
-    sentences = []
-    if draws is not None:
-        share = dict(zip(ranking.sources, draws.first_share.tolist(), strict=True))
-        others = [f"{name} in {_percent(part)}" for name, part in share.items() if part > 0 and name != best]
-        sentences.append(f"It comes first in {_percent(share[best])} of the draws of images; " + _others(others))
-    sentences += [_sentence(note) for note in ranking.notes]
-    sentences.append("A similarity is a first ranking, not a measured transfer: train the two or three best.")
-    return _Section(
-        "Which source",
-        f"Start from {best}: of {len(ranking.sources)} sources it is the most similar to {ranking.target}.",
-        sentences,
-        Markup(page_svg(ranking.plot, "ranking")),
-        [_Numbers(ranking.title, *_named(ranking.table()))],
-    )
 
 
 def _layers(layers: LayerRanking) -> _Section:

@@ -120,6 +120,21 @@ class Ranking(Result):
                 columns[name] = getattr(self.bootstrap, name).tolist()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def beside(self, measured: Mapping[str, float]) -> list[dict[str, Any]]:
+        """The records with the ``measured`` transfer from each source and its ``true_rank``, the largest 1.
+
+        Both are None for a source that was not measured; sources of equal transfer have the smallest of their ranks.
+        """
+        known = sorted((measured[name] for name in self.sources if name in measured), reverse=True)
+        return [
+            {
+                **record,
+                "measured": measured.get(record["source"]),
+                "true_rank": known.index(measured[record["source"]]) + 1 if record["source"] in measured else None,
+            }
+            for record in self.records
+        ]
+
     @property
     def notes(self) -> list[str]:
         """What to know when reading it, in sentences: whether scores depend on the number of images."""

@@ -67,6 +67,13 @@ class Table:
         columns = [self.targets.index(name) for name in targets]
         return Table(list(sources), list(targets), self.values[np.ix_(rows, columns)])
 
+    def column(self, target: str) -> dict[str, float]:
+        """The numbers of one target by source, without those that are NaN; empty where there is no such target."""
+        if target not in self.targets:
+            return {}
+        values = self.values[:, self.targets.index(target)].tolist()
+        return {name: value for name, value in zip(self.sources, values, strict=True) if not math.isnan(value)}
+
     def to_dict(self) -> dict[str, Any]:
         """Names and numbers, row by row, as JSON files have them."""
         return {"sources": self.sources, "targets": self.targets, "values": self.values.tolist()}

@@ -74,6 +74,7 @@ def report(models: Features) -> Report:
         layers=rank_layers(related_features(("block1", HOSTILE), 24, 6), sources, name=HOSTILE),
         agreement=evaluate(affinity, load_truth("taskonomy-affinity")),
         truth=HOSTILE,
+        measured=dict(zip(TASKONOMY_TASKS[:5], (0.5, 0.1, 0.5, 0.9, 0.3), strict=True)),
         affinity=affinity,
         taxonomy=task_taxonomy(affinity),
         settings={HOSTILE: HOSTILE},
@@ -114,6 +115,9 @@ def test_the_numbers_are_those_of_the_results(report: Report) -> None:
     for record in report.ranking.records:
         row = [str(record["rank"]), record["source"]]
         row += [f"{record[name]:.3f}" for name in ("score", "mean", "low", "high", "first_share")]
+        value = report.measured.get(record["source"])
+        better = 0 if value is None else sum(other > value for other in report.measured.values())
+        row += ["-", "-"] if value is None else [f"{value:.3f}", str(better + 1)]
         assert row in page.rows
     for name, similarity in report.layers.similarity.items():
         row = next(row for row in page.rows if row[:2] == [name, str(len(report.layers.tasks[name]))])

@@ -74,10 +74,12 @@ def command(ctx: click.Context, target: str, output: Path, show: bool, json_path
         found = {name: evaluate(table, truth.part(tasks, tasks)) for name, table in tables.items()}
         others = {name: X for name, X in features.items() if name != target}
         ranking = rank_models(features[target], others, name=target)
+    measured = truth.column(target)
     report = Report(
         ranking=ranking,
         agreement=found["dds"],
         truth="the measured win rates",
+        measured=measured,
         affinity=tables["dds"],
         taxonomy=task_taxonomy(tables["dds"]),
         settings={"images": IMAGES, "seed": seed},
@@ -87,15 +89,7 @@ def command(ctx: click.Context, target: str, output: Path, show: bool, json_path
     report.write(output)
     if json_path:
         write_json(json_path, report.to_dict())
-    wins = dict(zip(truth.sources, truth.values[:, truth.targets.index(target)].tolist(), strict=True))
-    best = sorted((wins[name] for name in others), reverse=True)
-    show_records(
-        f"{ranking.title}, and how each did in truth",
-        [
-            {**record, "win_rate": wins[record["source"]], "true_rank": best.index(wins[record["source"]]) + 1}
-            for record in ranking.records
-        ],
-    )
+    show_records(f"{ranking.title}, and how each did in truth", ranking.beside(measured))
     show_records(
         f"Agreement with the measured win rates, mean over {len(tasks)} targets",
         [

@@ -133,6 +133,7 @@ def command(
         layers=layers,
         agreement=agreement,
         truth=truth or "",
+        measured=measured.column(aim.name) if measured and aim else {},
         affinity=affinity,
         taxonomy=taxonomy,
         settings=settings,
