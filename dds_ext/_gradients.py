@@ -16,6 +16,7 @@ inverses of variances, leave float32's range long before the features and their 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -41,6 +42,7 @@ NEEDS_MATRIX = ("laplacian", "rbf", "euclidean")
 
 _PRODUCTS, _SQUARES, _ABSOLUTE = range(3)  # Metric.step
 _UNIT, _CENTERED_UNIT = 1, 2  # Metric.rows
+_LEAST_VARIANCE = 1e-300  # as csrc/norms/common.h
 _ROWS = 256  # of float64 at a time
 _NOTHING, _IMAGES, _IMAGES_AND_SPACE, _GROUPS = range(4)  # Norm.over
 
@@ -232,11 +234,13 @@ class Normalization:
         if not self.norm.scaled:
             return mean, torch.ones_like(mean)
         variance = (x - mean).square().mean(self.dims, keepdim=True)
+        variance = torch.where(variance < math.inf, variance, math.nan)  # no scale at all is better than 0
         if self.norm.epsilon > 0:
             return mean, torch.rsqrt(variance + self.norm.epsilon)
         # by the extremes: the variance of equal numbers is not 0 where their mean is rounded
         constant = x.amax(self.dims, keepdim=True) == x.amin(self.dims, keepdim=True)
-        return mean, torch.where(constant, 0.0, torch.rsqrt(torch.where(constant, 1.0, variance)))
+        variance = torch.where(variance >= _LEAST_VARIANCE, variance, math.nan)
+        return mean, torch.where(constant, 0.0, torch.rsqrt(variance))
 
 
 def compare_gradients(

@@ -21,6 +21,7 @@ from dds_ext._arrays import (
     rows_text,
     through_operators,
     to_float,
+    to_numpy,
     upper_triangle,
 )
 from dds_ext._compute import compute
@@ -51,17 +52,16 @@ def _check_square(K: Matrices, name: str, dimensions: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {tuple(K.shape)}; it must be {wanted}")
 
 
-def _extremes(rows: Matrices) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The smallest and the largest value of each row; NaN where the row has any."""
+def _extremes(rows: Matrices) -> Matrices:
+    """The smallest and the largest value of each row, (2, s), where the rows are; NaN where the row has any."""
     if isinstance(rows, torch.Tensor):
-        low, high = torch.stack(torch.aminmax(rows, dim=1)).cpu().numpy()
-        return low, high
-    return rows.min(axis=1), rows.max(axis=1)
+        return torch.stack(torch.aminmax(rows, dim=1))
+    return np.stack([rows.min(axis=1), rows.max(axis=1)])
 
 
 def _largest(K: Matrices) -> float:
     """The largest absolute value."""
-    low, high = _extremes(K.reshape(1, -1))
+    low, high = to_numpy(_extremes(K.reshape(1, -1)))
     return float(max(-low[0], high[0]))
 
 
@@ -69,7 +69,7 @@ def _check_finite(K: Matrices, name: str) -> None:
     n = K.shape[-1]
     if n == 0:
         return
-    low, high = _extremes(K.reshape(-1, n))
+    low, high = to_numpy(_extremes(K.reshape(-1, n)))
     bad = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if not len(bad):
         return
@@ -164,50 +164,74 @@ def compared(K: Matrices, g: str) -> Matrices:
     return upper_triangle(K) if condenses(g) and K.ndim == 3 else K.reshape(len(K), -1)
 
 
-def scores(a: Matrices, b: Matrices | None, g: str, a_names: Sequence[str], b_names: Sequence[str] = ()) -> Matrices:
+def scores(
+    a: Matrices,
+    b: Matrices | None,
+    g: str,
+    a_names: Sequence[str],
+    b_names: Sequence[str] = (),
+    check: bool = True,
+) -> Matrices:
     """Compares every row of `a` (s, length) with every row of `b` (t, length), or with every other of `a`, by g.
 
     Rows are matrices: flattened for "cosine", else their entries above the diagonal. This is itself a pairwise matrix,
     of the rows' cosines or correlations: (s, t) float64, where the rows are. Of a GPU's rows the host sees the smallest
-    and the largest value, to refuse constant ones.
+    and the largest value, to refuse constant ones; without `check` nothing, and their scores are NaN.
     """
     sets = [(a, a_names)] if b is None else [(a, a_names), (b, b_names)]
-    scales = []
+    ends = []
     for rows, names in sets:
         if condenses(g) and rows.shape[1] < 3:
             raise ValueError(f"{names[0]} has fewer than 3 pairs of images; g='{g}' needs at least 3 images")
-        low, high = _extremes(rows)
-        for name, least, most in zip(names, low, high, strict=True):
-            if not (np.isfinite(least) and np.isfinite(most)):
-                raise ValueError(f"{name} has NaN or infinity")
-            if g == "cosine" and least == most == 0:
-                raise ValueError(f"{name} has zero norm, so that g='cosine' is undefined")
-            if g != "cosine" and least == most:
-                raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
-        scales.append(np.maximum(-low, high))
+        ends.append(_extremes(rows))
+        if check:
+            _check_defined(to_numpy(ends[-1]), g, names)
+    result: Matrices
     if g == "kendall":
-        return _kendall(a, b)
-    compared = [
-        _ranks(rows) if g == "spearman" else _scaled(rows, by) for (rows, _), by in zip(sets, scales, strict=True)
-    ]
-    if b is None and len(a) == 1:
-        return (
-            torch.ones((1, 1), dtype=torch.float64, device=a.device) if isinstance(a, torch.Tensor) else np.ones((1, 1))
-        )
-    x, *y = (Features(name, m, lambda k: k, None) for m, name in zip(compared, ("K1", "K2"), strict=False))
-    # what could be wrong has been looked for above
-    options = Options(f="cosine" if g == "cosine" else "pearson", check_finite=False)
-    similarities: Matrices = 1 - compute([Request(x, y[0] if y else None, options, wide=True)])[0]
-    return similarities
+        result = _kendall(a, b)
+    elif b is None and len(a) == 1:
+        one = np.ones((1, 1))
+        result = torch.from_numpy(one).to(a.device) if isinstance(a, torch.Tensor) else one
+    else:
+        compared = [
+            _ranks(rows) if g == "spearman" else _scaled(rows, low_high)
+            for (rows, _), low_high in zip(sets, ends, strict=True)
+        ]
+        x, *y = (Features(name, m, lambda k: k, None) for m, name in zip(compared, ("K1", "K2"), strict=False))
+        options = Options(f="cosine" if g == "cosine" else "pearson", check_finite=False)
+        result = 1 - compute([Request(x, y[0] if y else None, options, wide=True)])[0]
+    if not check:
+        result[_undefined(ends[0], g)] = math.nan
+        result[:, _undefined(ends[-1], g)] = math.nan
+    return result
 
 
-def _scaled(rows: Matrices, by: npt.NDArray[Any]) -> Matrices:
+def _check_defined(ends: npt.NDArray[Any], g: str, names: Sequence[str]) -> None:
+    for name, (low, high), undefined in zip(names, ends.T, _undefined(ends, g), strict=True):
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"{name} has NaN or infinity")
+        if undefined and g == "cosine":
+            raise ValueError(f"{name} has zero norm, so that g='cosine' is undefined")
+        if undefined:
+            raise ValueError(f"{name} is constant above the diagonal, so that g='{g}' is undefined")
+
+
+def _undefined(ends: Matrices, g: str) -> Matrices:
+    """Which rows have no direction, or hold NaN or infinity, by their smallest and largest values."""
+    low, high = ends
+    same = (low == high) & ((low == 0) | condenses(g))
+    undefined: Matrices = same | ~((low > -math.inf) & (high < math.inf))
+    return undefined
+
+
+def _scaled(rows: Matrices, ends: Matrices) -> Matrices:
     """Rows whose largest entry is 1: a comparison does not see the scale, and squares stay in float64's range."""
     if dtype_name(rows) != "float64":
         return rows
-    if isinstance(rows, torch.Tensor):
-        return rows / torch.from_numpy(by).to(rows.device)[:, None]
-    scaled: Matrices = rows / by[:, None]
+    low, high = ends
+    largest = torch.maximum(-low, high) if isinstance(low, torch.Tensor) else np.maximum(-low, high)
+    with np.errstate(invalid="ignore"):  # of a matrix of zeros, 0 / 0
+        scaled: Matrices = rows / largest[:, None]
     return scaled
 
 
@@ -230,7 +254,7 @@ def _kendall(a: Matrices, b: Matrices | None) -> Matrices:
     return out
 
 
-def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
+def compare(K1: Array, K2: Array, g: str = "pearson", check_finite: bool = True) -> Array:
     """How alike two pairwise matrices are, in [-1, 1].
 
     Parameters
@@ -238,11 +262,13 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     K1, K2 : (n, n) matrices, or stacks (S, n, n) and (T, n, n).
     g : "cosine" of the flattened matrices (of centred ones this is CKA, and DDS's choice); "pearson", "spearman" and
         "kendall" (tau-b) over the entries above the diagonal. Ties take average ranks, as in scipy.stats.
+    check_finite : refuse NaN, infinity, and constant or zero matrices, whose scores are NaN otherwise. On a GPU the
+        host waits for the check.
 
     Returns
     -------
-    float, or for stacks the (S, T) float64 scores, of K1's kind. Where a tensor requires grad, or under torch.compile,
-    a float64 tensor in the place of the float; "cosine" and "pearson" are differentiable.
+    For stacks the (S, T) float64 scores, of K1's kind. For matrices one number: of tensors a float64 tensor of no
+    dimensions, of other arrays a float. "cosine" and "pearson" are differentiable.
 
     Raises
     ------
@@ -257,9 +283,9 @@ def compare(K1: Array, K2: Array, g: str = "pearson") -> Array:
     if through_operators(K1, K2):
         tensors = [torch.as_tensor(K) for K in (K1, K2)]
         if all(K.ndim == 2 for K in tensors):
-            return torch.ops.dds_ext.compare(*(K[None] for K in tensors), g)[0, 0]
-        return torch.ops.dds_ext.compare(*tensors, g)
-    return compare_arrays(K1, K2, g)
+            return torch.ops.dds_ext.compare(*(K[None] for K in tensors), g, check_finite)[0, 0]
+        return torch.ops.dds_ext.compare(*tensors, g, check_finite)
+    return compare_arrays(K1, K2, g, check_finite)
 
 
 def check_comparison(a: Matrices, b: Matrices, g: str, dimensions: tuple[int, ...] = (2, 3)) -> None:
@@ -278,7 +304,7 @@ def check_comparison(a: Matrices, b: Matrices, g: str, dimensions: tuple[int, ..
         raise ValueError(f"K1 has fewer than 3 pairs of images; g='{g}' needs at least 3 images")
 
 
-def compare_arrays(K1: Array, K2: Array, g: str) -> Array:
+def compare_arrays(K1: Array, K2: Array, g: str, check: bool) -> Array:
     """`compare`, whatever else looks at the call."""
     choose("g", g, COMPARISONS)
     (a, like), (b, _) = _as_matrices(K1, "K1"), _as_matrices(K2, "K2")
@@ -287,14 +313,14 @@ def compare_arrays(K1: Array, K2: Array, g: str) -> Array:
     ):
         raise ValueError("K1 and K2 must be on the same device")
     check_comparison(a, b, g)
-    for K, name in ((a, "K1"), (b, "K2")):
+    for K, name in ((a, "K1"), (b, "K2")) if check else ():
         _check_finite(K, name)
     rows, names = [], []
     for K, name in ((a, "K1"), (b, "K2")):
         stack = K.reshape(-1, *K.shape[-2:])
         rows.append(compared(stack, g))
         names.append([name] if K.ndim == 2 else [f"{name}[{i}]" for i in range(len(stack))])
-    result = scores(rows[0], rows[1], g, names[0], names[1])
-    if a.ndim == 2:
-        return float(result[0, 0])
-    return like(result)
+    result = scores(rows[0], rows[1], g, names[0], names[1], check)
+    if a.ndim == 3:
+        return like(result)
+    return torch.as_tensor(result[0, 0]) if isinstance(K1, torch.Tensor) else float(result[0, 0])

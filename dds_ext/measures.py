@@ -19,7 +19,7 @@ from dds_ext.pairwise import rdm
 
 Models = Mapping[str, Array] | Sequence[Array]
 Score = Any
-"""A float; where a tensor requires grad, and under torch.compile, a float64 tensor of no dimensions."""
+"""A float64 tensor of no dimensions where the features are tensors, else a float."""
 
 MEASURES: dict[str, dict[str, str]] = {
     "dds": {"normalize": "zscore", "f": "laplacian", "center": "unbiased", "g": "cosine"},
@@ -87,20 +87,23 @@ def _stacks(models: Sequence[Features], options: Sequence[Options], condensed: b
 
 
 def _scores(
-    sources: Sequence[Features], targets: Sequence[Features] | None, a: Matrices, b: Matrices | None, g: str
+    sources: Sequence[Features],
+    targets: Sequence[Features] | None,
+    a: Matrices,
+    b: Matrices | None,
+    g: str,
+    check: bool,
 ) -> Matrices:
     """Compares the models' matrices, a stack of each; the scores are where the matrices are."""
-    names = [[f"the matrix of {x.name}" for x in models] for models in (sources, targets or [])]
-    return scores(compared(a, g), None if b is None else compared(b, g), g, *names)
+    names, others = ([f"the matrix of {x.name}" for x in models] for models in (sources, targets or []))
+    return scores(compared(a, g), None if b is None else compared(b, g), g, names, others, check)
 
 
-def _affinity(
-    sources: Sequence[Features], targets: Sequence[Features] | None, options: Options, g: str
-) -> npt.NDArray[np.float64]:
-    """What comes to the host from a GPU's features are the scores."""
+def _affinity(sources: Sequence[Features], targets: Sequence[Features] | None, options: Options, g: str) -> Matrices:
+    """The scores, where the features are."""
     a, b = (None if m is None else _stacks(m, [options], condenses(g))[0] for m in (sources, targets))
     assert a is not None
-    return to_numpy(_scores(sources, targets, a, b, g))
+    return _scores(sources, targets, a, b, g, options.check_finite)
 
 
 def similarity(
@@ -122,8 +125,8 @@ def similarity(
 
     Returns
     -------
-    float in [-1, 1]; where X or Y is a tensor that requires grad, and under torch.compile, a float64 tensor of no
-    dimensions. Differentiable for g "cosine" and "pearson" (docs/pytorch.md).
+    A number in [-1, 1]: of tensors a float64 tensor of no dimensions, on their device, and differentiable for g
+    "cosine" and "pearson" (docs/pytorch.md); of other arrays a float.
 
     Equivalent to::
 
@@ -132,12 +135,13 @@ def similarity(
     if through_operators(X, Y):
         _check_names(_MORE, options)
         K1, K2 = (rdm(Z, f, normalize=normalize, center=center, **options) for Z in (X, Y))
-        return compare(K1, K2, g)
+        return compare(K1, K2, g, options.get("check_finite", True))
     o = _options(_MORE, options, f=f, normalize=normalize, center=center)
     choose("g", g, COMPARISONS)
     x, y = (features(z, name, o.channels, o.channels_last) for z, name in ((X, "X"), (Y, "Y")))
     _check_same_n([x, y])
-    return float(_affinity([x], [y], o, g)[0, 0])
+    score = _affinity([x], [y], o, g)[0, 0]
+    return torch.as_tensor(score) if any(isinstance(z, torch.Tensor) for z in (X, Y)) else float(score)
 
 
 def affinity(
@@ -168,7 +172,7 @@ def affinity(
     a = _models(sources, "source", o)
     b = None if targets is None else _models(targets, "target", o)
     _check_same_n(a + (b or []))
-    return _affinity(a, b, o, g)
+    return to_numpy(_affinity(a, b, o, g))
 
 
 def _names(argument: str, value: str | Sequence[str], among: Sequence[str]) -> list[str]:
@@ -220,7 +224,7 @@ def grid(
                     k, m = (None if stack is None else centered(stack[i], mode) for stack in stacks)
                     assert k is not None
                     for how in gs:
-                        scored[normalize, o.f, mode, how] = _scores(a, b, k, m, how)
+                        scored[normalize, o.f, mode, how] = _scores(a, b, k, m, how, o.check_finite)
     if isinstance(center, str) and isinstance(g, str):
         return {(q, f): to_numpy(scored[q, f, center, g]) for q in names for f in fs}
     return {key: to_numpy(scored[key]) for key in itertools.product(names, fs, centers, gs)}

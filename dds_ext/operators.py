@@ -6,7 +6,7 @@ The public functions come here with tensors that require grad, and under a compi
              precision="default", check_finite=True)        (..., n, d), (..., m, d) -> (..., n, n) or (..., n, m)
     normalize(x, method="zscore", channels=None, channels_last=False, groups=2)             (..., n, d) -> (..., n, d)
     center(k, mode, check=True)                                                             (..., n, n) -> (..., n, n)
-    compare(a, b, g="pearson")                             (..., S, n, n), (..., T, n, n) -> (..., S, T)
+    compare(a, b, g="pearson", check_finite=True)          (..., S, n, n), (..., T, n, n) -> (..., S, T)
 """
 
 from __future__ import annotations
@@ -293,18 +293,18 @@ def _center_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 # Comparison.
 
 
-def _compare(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
+def _compare(a: Tensor, b: Tensor, g: str = "pearson", check_finite: bool = True) -> Tensor:
     _check_pair(a, b, "stacks of matrices")
     if a.ndim == 3:
-        scores: Tensor = compare_arrays(a.detach(), b.detach(), g)
+        scores: Tensor = compare_arrays(a.detach(), b.detach(), g, check_finite)
         return scores
     out = _compare_fake(a, b, g)
     for to, s, t in zip(_stack(out), _stack(a, 3), _stack(b, 3), strict=True):
-        to.copy_(compare_arrays(s, t, g))
+        to.copy_(compare_arrays(s, t, g, check_finite))
     return out
 
 
-def _compare_fake(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
+def _compare_fake(a: Tensor, b: Tensor, g: str = "pearson", check_finite: bool = True) -> Tensor:
     _check_pair(a, b, "stacks of matrices")
     if _known(a, b):
         check_comparison(a, b, g, tuple(range(3, a.ndim + 1)))
@@ -312,7 +312,7 @@ def _compare_fake(a: Tensor, b: Tensor, g: str = "pearson") -> Tensor:
 
 
 def _compare_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    a, b, ctx.g = inputs
+    a, b, ctx.g, _ = inputs
     if ctx.g not in _SMOOTH:
         raise ValueError(f"g='{ctx.g}' has no gradient: choose from {', '.join(_SMOOTH)}, or pass detached tensors")
     ctx.save_for_backward(a, b, output)
@@ -320,7 +320,7 @@ def _compare_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _compare_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, b, score = ctx.saved_tensors
-    return *compare_gradients(grad, score, a, b, ctx.g, ctx.needs_input_grad), None
+    return *compare_gradients(grad, score, a, b, ctx.g, ctx.needs_input_grad), None, None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ _register(
     tensors=(0,),
 )
 _register(
-    'compare(Tensor a, Tensor b, str g="pearson") -> Tensor',
+    'compare(Tensor a, Tensor b, str g="pearson", bool check_finite=True) -> Tensor',
     _compare,
     _compare_fake,
     _compare_autograd,

@@ -79,8 +79,7 @@ def test_check_finite_false(X: Array, isa: str) -> None:
             K = dds_ext.rdm(Z, f, gamma=gamma, check_finite=False)
             assert np.isnan(np.delete(K[3], 3)).all(), f
             assert np.isfinite(np.delete(np.delete(K, 3, axis=0), 3, axis=1)).all(), f
-    with pytest.raises(ValueError, match="the matrix of X has NaN"):
-        dds_ext.dds(X, X[::-1].copy(), check_finite=False)
+    assert np.isnan(dds_ext.dds(X, X[::-1].copy(), check_finite=False))
 
 
 @pytest.mark.parametrize("f", METRICS)
@@ -512,6 +511,29 @@ def test_the_f_that_exceeds_the_range_is_named() -> None:
             dds_ext.grid([X * 1e-152, X], normalizations=["none"], fs=fs, center="none")
     with pytest.raises(ValueError, match="f='euclidean' exceeds the range of float64"):
         dds_ext.grid([X * 1e160, X], normalizations=["none"], fs=["euclidean", "sqeuclidean"], center="none")
+
+
+@pytest.mark.parametrize("normalize", [name for name in dds_ext.NORMALIZATIONS if name not in ("none", "center")])
+def test_a_variance_beyond_the_range_is_no_constant_feature(normalize: str) -> None:
+    """One that overflowed, or has lost its places to underflow, would make features 0 in silence."""
+    X = np.random.default_rng(0).normal(size=(8, 16))
+    options: dict[str, Any] = {"normalize": normalize, "channels": 4}
+    for scale in (1e160, 1e200, 1e-160, 1e-200) if normalize == "zscore" else (1e160, 1e200):
+        with pytest.raises(ValueError, match="f='laplacian' exceeds the range of float64"):
+            dds_ext.rdm(X * scale, **options)
+        assert np.isnan(dds_ext.rdm(X * scale, check_finite=False, **options)).any()
+        z = torch.ops.dds_ext.normalize(torch.from_numpy(X * scale), normalize, channels=4)
+        assert z.isnan().all()
+    if normalize != "zscore":  # there epsilon is what is left of the variance, and next to it features are nothing
+        np.testing.assert_allclose(dds_ext.rdm(X * 1e-200, "manhattan", **options), 0, atol=1e-190)
+    with pytest.raises(ValueError, match="f='pearson' exceeds the range of float64"):
+        dds_ext.rdm(X * 1e-160, "pearson", **options)
+
+
+def test_a_median_too_small_for_a_gamma_is_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(8, 16))
+    with pytest.raises(ValueError, match="the median squared distance of X is 0"):
+        dds_ext.rdm(X * 1e-160, "rbf")
 
 
 def test_float32_results_that_underflow_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 import dds_ext
 from dds_ext import _cpu, _gradients
@@ -290,14 +292,67 @@ def test_values_are_those_without_gradients() -> None:
     for function in (dds_ext.dds, dds_ext.cka, lambda x, y: dds_ext.rsa(x, y, g="pearson")):
         score = function(p, y)
         assert isinstance(score, Tensor) and score.requires_grad and score.dtype == torch.float64
-        assert score.item() == pytest.approx(function(x, y), abs=1e-12)
+        torch.testing.assert_close(score.detach(), function(x, y), rtol=0, atol=1e-12)
     images = torch.randn(5, 4, 3, 3, requires_grad=True)
     dds_ext.laplacian_rdm(images, normalize="batch").sum().backward()
     assert images.grad is not None and images.grad.shape == images.shape
-    with torch.no_grad():
-        assert isinstance(dds_ext.dds(p, y), float)
     scores = dds_ext.compare(dds_ext.rdm(p)[None], dds_ext.rdm(y)[None], "cosine")
     assert scores.shape == (1, 1) and scores.requires_grad
+
+
+@pytest.mark.parametrize("function", [dds_ext.dds, dds_ext.rsa, dds_ext.cka])
+def test_scores_of_tensors_are_tensors(function: Any) -> None:
+    """With gradients or without, so that a loop that trains and one that validates are the same."""
+    x, y = features(8, 12), features(8, 9, seed=1)
+    expected = function(x.numpy(), y.numpy())
+    assert type(expected) is float
+    with torch.no_grad():
+        found = [function(x.clone().requires_grad_(), y)]
+    with torch.inference_mode():
+        found.append(function(x, y))
+    K, L = dds_ext.rdm(x), dds_ext.rdm(y)
+    for score in [*found, function(x, y)]:
+        assert score.shape == () and score.dtype == torch.float64 and not score.requires_grad
+        assert score.item() == expected
+    assert isinstance(dds_ext.compare(K, L), Tensor) and type(dds_ext.compare(K.numpy(), L.numpy())) is float
+
+
+def test_a_loss_under_reentrant_checkpointing() -> None:
+    x, y = features(8, 12).requires_grad_(), features(8, 9, seed=1)
+    (expected,) = torch.autograd.grad(1 - dds_ext.dds(x.tanh(), y), x)
+    checkpoint(lambda x: 1 - dds_ext.dds(x.tanh(), y), x, use_reentrant=True).backward()
+    torch.testing.assert_close(x.grad, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("g", dds_ext.COMPARISONS)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.float32, torch.float64])
+def test_scores_that_are_not_defined_are_nan_where_nobody_checks(g: str, kind: Any) -> None:
+    good = dds_ext.rdm(features(6, 5)).numpy()
+    flat, hole = np.zeros((6, 6)), good.copy()
+    hole[2, 3] = np.inf
+    stack: Any = np.stack([good, flat, hole, good.T + 1])
+    stack = stack.astype(kind) if isinstance(kind, type) else torch.from_numpy(stack).to(kind)
+    expected = np.full((4, 4), np.nan)
+    kept = np.ix_([0, 3], [0, 3])
+    expected[kept] = dds_ext.compare(stack[[0, 3]], stack[[0, 3]], g)
+    np.testing.assert_array_equal(dds_ext.compare(stack, stack, g, check_finite=False), expected)
+    assert math.isnan(dds_ext.compare(stack[1], stack[0], g, check_finite=False))
+    if isinstance(stack, Tensor):
+        np.testing.assert_array_equal(OPS.compare(stack, stack, g, False), expected)
+
+
+@pytest.mark.parametrize("fault", ["overflowed", "collapsed"])
+def test_a_loss_without_checks_is_nan_and_so_are_its_gradients(fault: str) -> None:
+    """What a gradient scaler looks for, to skip the step."""
+    x, y = features(8, 12), features(8, 9, seed=1)
+    x = torch.full_like(x, 3.0) if fault == "collapsed" else torch.where(x > x.max() - 0.1, math.inf, x)
+    for function in (dds_ext.dds, dds_ext.cka):
+        z = x.clone().requires_grad_()
+        with pytest.raises(ValueError, match=r"norm|infinity"):
+            function(z, y)
+        score = function(z, y, check_finite=False)
+        score.backward()
+        assert score.isnan() and z.grad is not None and not z.grad.isfinite().any()
 
 
 def test_a_second_set_may_be_the_one_that_requires_grad() -> None:

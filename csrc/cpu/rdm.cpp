@@ -418,13 +418,12 @@ private:
         for (size_t i = 0; i < outputs_.size(); ++i) {
             Call::Output& output = outputs_[i];
             if (output.raw) {
-                const double m = median(output.data, n, team_);
-                if (m == 0) {
+                output.gamma = 2 / median(output.data, n, team_);  // 1 / (2 t^2 m) with t = 1/2
+                if (output.gamma == HUGE_VAL) {
                     status.code = RdmStatus::zero_median;
                     status.product = i;
                     return;
                 }
-                output.gamma = 2 / m;  // 1 / (2 t^2 m) with t = 1/2
                 for_rows(n, [&](int64_t row) { k_.finish_row(c_, output, row); });
             }
             const Centering centering = p_.products[i].centering;

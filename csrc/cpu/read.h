@@ -339,10 +339,11 @@ inline void row_moments(const Call& c, int set, int64_t row) {
         }
     }
     const auto n = static_cast<double>(d);
-    const double norm = __builtin_sqrt(n * variance_of(sum, squares, n));
+    const double variance = variance_of(sum, squares, n);
+    const double norm = in_range(variance) ? __builtin_sqrt(n * variance) : NAN;
     const double mean = shift + sum / n;
     c.row_mean[set][row] = mean;
-    c.row_scale[set][row] = norm > 0 ? 1 / norm : 0;
+    c.row_scale[set][row] = norm == 0 ? 0 : 1 / norm;
     // a normalised row of equal numbers differs by their rounding
     const bool normalized = c.group_mean[set] || c.column_mean;
     c.constant[set][row] = norm == 0 || (normalized && norm <= 1e-14 * __builtin_sqrt(n) * __builtin_fabs(mean));

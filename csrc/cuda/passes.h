@@ -140,7 +140,7 @@ DDS_DEVICE void finish_raw(const Launch& b, const Model& m, Crew& crew) {
     const double median = (of_key<T>(lower_key) + of_key<T>(upper_key)) / 2, gamma = 2 / median;  // 1 / (2 t^2 m), t = 1/2
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         m.findings->gamma = gamma;
-        if (median == 0) m.findings->zero_median = 1;
+        if (gamma == HUGE_VAL) m.findings->zero_median = 1;
     }
     for (int o = 0; o < b.output_count; ++o) {
         if (!b.raw[o]) continue;

@@ -148,10 +148,11 @@ DDS_DEVICE void fold_row(const Launch& b, const Model& m, int set, bool l1, int6
     if (b.centered_rows) {
         const auto n = static_cast<double>(m.d);
         const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, m.sets[set], row, 0));
-        const double norm = ::sqrt(n * variance_of(sum, squares, n));
+        const double variance = variance_of(sum, squares, n);
+        const double norm = in_range(variance) ? ::sqrt(n * variance) : NAN;
         const double mean = first + sum / n;
         m.row_mean[set][row] = mean;
-        const double scale = norm > 0 ? 1 / norm : 0;
+        const double scale = norm == 0 ? 0 : 1 / norm;
         m.row_scale[set][row] = scale;
         static_cast<Affine<T>*>(m.row_terms[set])[row] = affine<T>(mean, scale);
         // a normalised row of equal numbers differs by their rounding

@@ -6,11 +6,24 @@
 
 #include <cstdint>
 
+#include "metrics/common.h"
+
 #ifdef __CUDACC__
 #define DDS_ANYWHERE __host__ __device__
 #else
 #define DDS_ANYWHERE
 #endif
+
+DDS_NAMESPACE_BEGIN
+
+// Squares that add up to less have lost places to underflow.
+constexpr double kLeastVariance = 1e-300;
+
+DDS_ANYWHERE inline bool in_range(double variance) {
+    return variance == 0 || (variance >= kLeastVariance && variance < HUGE_VAL);
+}
+
+DDS_NAMESPACE_END
 
 namespace dds {
 
@@ -24,6 +37,9 @@ enum class Over {
 // Keeps the variance of a constant channel or image from dividing by zero; the value the DDS authors use.
 constexpr double kEpsilon = 1e-9;
 
-DDS_ANYWHERE inline double inverse_root(double variance) { return 1 / sqrt(variance + kEpsilon); }
+// NaN where the variance is, or has overflowed.
+DDS_ANYWHERE inline double inverse_root(double variance) {
+    return variance < HUGE_VAL ? 1 / ::sqrt(variance + kEpsilon) : NAN;
+}
 
 }  // namespace dds
