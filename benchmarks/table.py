@@ -13,6 +13,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 OURS = "dds_ext"
 HEADER = "| task | dds_ext | of the roof | largest error | others |"
 GRADIENTS = "| forward and backward | dds_ext | peak memory | others: time, peak memory |"
+CALLS = "| call | median |"
 # what a row is called, its case, and the peers shown beside it
 ROWS = {
     "laplacian, 200 x 2,048": ("laplacian-200x2048", ("scikit-learn", "SciPy pdist", "torch pdist")),
@@ -59,7 +60,8 @@ def readme(page: str, results: Mapping[str, Any]) -> str:
 def _put(page: str, header: str, table: str) -> str:
     """The page with that table in place of the one that has this header."""
     start = page.index(header)
-    return page[:start] + table + page[page.index("\n\n", start) :]
+    end = page.find("\n\n", start)
+    return page[:start] + table + (page[end:] if end > 0 else "\n")
 
 
 def drop_ins(page: str, results: Mapping[str, Any]) -> str:
@@ -92,12 +94,14 @@ def _ratio(contenders: Mapping[str, Any]) -> str:
 
 
 def gradients(page: str, results: Mapping[str, Any]) -> str:
-    """The page of the gradients: every case but the operator's overhead."""
+    """The page of the gradients: every case, and what an operator costs."""
     lines = [GRADIENTS, "|---|---|---|---|"]
+    calls = [CALLS, "|---|---|"]
     for name, case in results["cases"].items():
-        if name == "overhead":
-            continue
         contenders = case["contenders"]
+        if name == "overhead":
+            calls += [f"| {call} | {1e6 * figures['median_s']:.0f} us |" for call, figures in contenders.items()]
+            continue
         ours = contenders[OURS]
         others = ", ".join(
             f"{other} {peer['median_s'] / ours['median_s']:.3g} x, {peer['peak_bytes'] / ours['peak_bytes']:.2g} x"
@@ -108,7 +112,7 @@ def gradients(page: str, results: Mapping[str, Any]) -> str:
             f"| {case['f']}, {case['n']:,} x {case['d']:,} | {_time(ours['median_s'])} "
             f"| {ours['peak_bytes'] / 2**20:.0f} MiB | {others} |"
         )
-    return _put(page, GRADIENTS, "\n".join(lines))
+    return _put(_put(page, GRADIENTS, "\n".join(lines)), CALLS, "\n".join(calls))
 
 
 # each page, what writes its figures, and where they are

@@ -25,37 +25,7 @@ from dds_ext._gradients import NEEDS_MATRIX, Normalization, compare_gradients, p
 from dds_ext._requests import Options, Request
 from dds_ext.comparison import center_arrays, check_centering, check_comparison, compare_arrays
 
-
-def _has_tangent(x: Tensor) -> bool:
-    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
-
-
-class _Library(torch.library.Library):
-    """Refuses, at the operators' gates to autograd, the derivatives that torch would leave out in silence."""
-
-    def impl(self, op_name: Any, fn: Callable[..., Any], dispatch_key: str = "", **how: Any) -> None:
-        def gate(keys: Any, *args: Any, **more: Any) -> Any:
-            tensors = [a for a in args if isinstance(a, Tensor)]
-            if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in tensors):
-                raise NotImplementedError(
-                    "dds_ext has no forward-mode derivatives (torch.func.jvp, jacfwd, dual tensors): "
-                    "use reverse mode, .backward() or torch.autograd.grad"
-                )
-            if (
-                torch._C._are_functorch_transforms_active()
-                and torch.is_grad_enabled()
-                and any(a.requires_grad for a in tensors)
-            ):
-                raise NotImplementedError(
-                    "dds_ext's operators do not go through torch.func.grad, vjp and jacrev: "
-                    "use .backward() or torch.autograd.grad"
-                )
-            return fn(keys, *args, **more)
-
-        super().impl(op_name, gate if dispatch_key == "Autograd" else fn, dispatch_key, **how)  # type: ignore[no-untyped-call]
-
-
-_LIBRARY = _Library("dds_ext", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY = torch.library.Library("dds_ext", "DEF")  # type: ignore[no-untyped-call]
 _SMOOTH = ("cosine", "pearson")
 _LAYOUT = "SymInt? channels=None, bool channels_last=False, SymInt groups=2"
 _F = f'str f="laplacian", float? gamma=None, str normalize="none", {_LAYOUT}'
@@ -209,7 +179,7 @@ def _pairwise_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _pairwise_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, y, k = ctx.saved_tensors
-    by_x, by_y = (*ctx.needs_input_grad, False)[:2]  # the dispatcher leaves a y out that is None
+    by_x, by_y = ctx.needs_input_grad[0], y is not None and ctx.needs_input_grad[1]
     of_x, of_y = torch.ops.dds_ext.pairwise_backward(grad, k, x, y, *ctx.options, by_x, by_y)
     return of_x if by_x else None, of_y if by_y else None, *[None] * 8
 
@@ -326,6 +296,54 @@ def _compare_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def _refuse_other_derivatives(tensors: Sequence[Tensor], recorded: bool) -> None:
+    """Those that torch would leave out in silence."""
+    if forward_ad._current_level >= 0 and any(_has_tangent(a) for a in tensors):
+        raise NotImplementedError(
+            "dds_ext has no forward-mode derivatives (torch.func.jvp, jacfwd, dual tensors): "
+            "use reverse mode, .backward() or torch.autograd.grad"
+        )
+    if recorded and torch._C._are_functorch_transforms_active():
+        raise NotImplementedError(
+            "dds_ext's operators do not go through torch.func.grad, vjp and jacrev: "
+            "use .backward() or torch.autograd.grad"
+        )
+
+
+def _autograd(operator: Any, backward: Callable[..., Any], setup: Callable[..., None]) -> Callable[..., Any]:
+    """The operator's kernel for autograd. torch.library.register_autograd would do it too, but takes some 100 us to
+    record a call of ten arguments."""
+    defaults = [argument.default_value for argument in operator._schema.arguments]
+
+    def below(keys: Any, args: Sequence[Any]) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keys & torch._C._after_autograd_keyset, *args)
+
+    class Recorded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            *args, keys = args  # type: ignore[assignment]
+            output = below(keys, args)
+            setup(ctx, (*args, *defaults[len(args) :]), output)  # the dispatcher leaves out what is at its default
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Any:
+            return *backward(ctx, *grads), None  # and none for the keys
+
+    def kernel(keys: Any, *args: Any) -> Any:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        recorded = torch.is_grad_enabled() and any(a.requires_grad for a in tensors)
+        _refuse_other_derivatives(tensors, recorded)
+        return Recorded.apply(*args, keys) if recorded else below(keys, args)  # type: ignore[no-untyped-call]
+
+    return kernel
+
+
 def _vmap(operator: Any, tensors: Sequence[int], outputs: int) -> Callable[..., Any]:
     """The operators take leading dimensions: a dimension that is mapped over becomes the first of every tensor."""
 
@@ -347,7 +365,7 @@ def _register(
     kernel: Callable[..., Any],
     fake: Callable[..., Any],
     backward: Callable[..., Any],
-    setup: Callable[..., None] | None,
+    setup: Callable[..., None],
     tensors: Sequence[int],
     outputs: int = 1,
 ) -> None:
@@ -355,12 +373,12 @@ def _register(
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     # one kernel for all devices: it finds the engine's part for the device that holds the features
-    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-    operator = f"dds_ext::{name}"
-    torch.library.register_fake(operator, fake, lib=_LIBRARY)
-    torch.library.register_autograd(operator, backward, setup_context=setup, lib=_LIBRARY)
-    overload = getattr(torch.ops.dds_ext, name).default
-    torch.library.register_vmap(operator, _vmap(overload, tensors, outputs), lib=_LIBRARY)
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    operator = getattr(torch.ops.dds_ext, name).default
+    autograd = _autograd(operator, backward, setup)
+    _LIBRARY.impl(name, autograd, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"dds_ext::{name}", fake, lib=_LIBRARY)
+    torch.library.register_vmap(f"dds_ext::{name}", _vmap(operator, tensors, outputs), lib=_LIBRARY)
 
 
 _register(
@@ -377,7 +395,7 @@ _register(
     _pairwise_backward,
     _pairwise_backward_fake,
     _no_second_derivative,
-    None,
+    lambda ctx, inputs, output: None,
     tensors=(0, 1, 2, 3),
     outputs=2,
 )
