@@ -8,6 +8,13 @@ namespace dds {
 
 class Pool;
 
+// How many of the threads a call should use that takes so many steps, of which a core does some 60 in a nanosecond: its own
+// alone where it would be done before others are awake.
+inline int worth_waking(int threads, int64_t steps) {
+    constexpr int64_t kLeast = 1 << 19;
+    return steps < kLeast ? 1 : threads;
+}
+
 // The threads that one call may use: the calling one and, unless another call has the pool, its workers. Loops run one
 // after another; which thread runs which index never changes a result.
 class Team {

@@ -538,6 +538,9 @@ RdmStatus compute(RdmParams p, const Kernels& k, Team& team) {
 std::vector<RdmStatus> rdm(const std::vector<RdmParams>& params, int threads, const char* isa) {
     const Kernels& k = kernels(isa);
     const auto count = static_cast<int64_t>(params.size());
+    int64_t steps = 0;
+    for (const RdmParams& p : params) steps += p.x.rows * (p.y.data ? p.y.rows : p.x.rows) * p.x.cols;
+    threads = worth_waking(threads, steps);
     std::vector<RdmStatus> statuses(params.size());
     Team team(threads);
     // as many matrices at a time as there are threads, each on one of them; what is left over gets all threads

@@ -16,7 +16,7 @@ void signed_sums(const void* x, int64_t n, const void* y, int64_t m, int64_t d, 
     const int64_t wanted = (kTasks * std::max(threads, 1) + columns - 1) / columns;
     const int64_t rows = std::clamp((n + wanted - 1) / wanted / kLeastRows * kLeastRows, kLeastRows, kMostRows);
     const int64_t chunks = (n + rows - 1) / rows;
-    Team team(threads);
+    Team team(worth_waking(threads, n * m * d));
     team.for_each(chunks * columns, [&](int64_t task) {
         const int64_t begin = task % chunks * rows;
         kernel(s, begin, std::min(n, begin + rows), task / chunks * kPanel);

@@ -249,7 +249,7 @@ void check_signed_sums(const char* isa) {
     std::normal_distribution<double> normal(0, 1);
     std::uniform_int_distribution<int> quarters(-2, 1);
     const dds::Dtype dtype = sizeof(T) == 8 ? dds::Dtype::f64 : dds::Dtype::f32;
-    for (const auto& [n, m, d] : {std::array<int64_t, 3>{1, 1, 1}, {5, 300, 17}, {50, 61, 49}, {3, 257, 97}}) {
+    for (const auto& [n, m, d] : {std::array<int64_t, 3>{1, 1, 1}, {5, 300, 17}, {50, 261, 49}, {3, 257, 97}}) {
         std::vector<T> x(static_cast<size_t>(n * d)), y(static_cast<size_t>(m * d)), w(static_cast<size_t>(n * m)), out = x;
         for (T& e : x) e = static_cast<T>(quarters(generator)) / 4;
         for (T& e : y) e = static_cast<T>(quarters(generator)) / 4;
