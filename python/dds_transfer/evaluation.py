@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from dds_transfer.results import Result
 from dds_transfer.tables import Table
 from dds_transfer.terminal import listed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Matrix: TypeAlias = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -53,7 +57,7 @@ class Agreement:
     A figure is None where it is not defined.
 
     Attributes:
-        sources: number of sources compared, the target itself included.
+        sources: number of sources compared, the target itself included; a mean may be a fraction.
         spearman: rank correlation; ties take average ranks. This is the figure of the DDS paper.
         spearman_off_diagonal: the same without the target itself as a source. Nearly every measure ranks a model first
             for its own task, and that alone raises the figure above.
@@ -66,7 +70,7 @@ class Agreement:
         at_k: what the first k sources are worth, for every k.
     """
 
-    sources: int
+    sources: float
     spearman: float | None
     spearman_off_diagonal: float | None
     pearson: float | None
@@ -78,19 +82,36 @@ class Agreement:
     at_k: list[AtK]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
     """What :func:`evaluate` finds.
 
     Attributes:
         targets: agreement for each target, by name, in the truth's order.
-        mean: means over the targets where the figure is defined.
+        mean: means over the targets where the figure is defined; ``at_k`` as far as all targets have sources.
         notes: what was left out, and why, in sentences.
     """
 
     targets: dict[str, Agreement]
     mean: Agreement
     notes: list[str]
+
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        return f"Agreement with measured transfer, {len(self.targets)} target{'s' * (len(self.targets) > 1)}"
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """A record per ``target`` and one of their ``mean``, with all figures but those at k."""
+        agreements = {**self.targets, "mean": self.mean} if len(self.targets) > 1 else self.targets
+        records = [{"target": target, **asdict(agreement)} for target, agreement in agreements.items()]
+        return [{name: value for name, value in record.items() if name != "at_k"} for record in records]
+
+    def _draw(self) -> Figure:
+        from dds_transfer.plots import draw_evaluation
+
+        return draw_evaluation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, a record per target, as JSON files have them."""
@@ -137,7 +158,7 @@ def evaluate(affinity: Table, truth: Table) -> Evaluation:
         precision = np.isin(np.argsort(-a)[:k], np.argsort(-b)[:5]).mean()
     """
     sources, targets = shared_names(affinity.sources, affinity.targets, truth)
-    a, b = _finite(affinity.part(sources, targets), "affinity"), _measured(truth.part(sources, targets))
+    a, b = affinity.part(sources, targets).finite("affinity"), _measured(truth.part(sources, targets))
     own = np.equal.outer(np.array(sources), np.array(targets))  # (S, T), True where a target is the source itself
     notes = left_out(affinity.sources, affinity.targets, truth)
     agreements: dict[str, Agreement] = {}
@@ -334,25 +355,18 @@ def _drop(values: Matrix, own: NDArray[np.bool_]) -> Matrix:
 
 def _measured(truth: Table) -> Matrix:
     """The truth's numbers, NaN where there was no measurement."""
-    _finite(replace(truth, values=np.nan_to_num(truth.values, nan=0, posinf=np.inf, neginf=-np.inf)), "truth")
+    replace(truth, values=np.nan_to_num(truth.values, nan=0, posinf=np.inf, neginf=-np.inf)).finite("truth")
     return truth.values
 
 
-def _finite(table: Table, what: str) -> Matrix:
-    bad = np.argwhere(~np.isfinite(table.values))
-    if len(bad):
-        i, j = bad[0]
-        where = f"source {table.sources[i]!r}, target {table.targets[j]!r}"
-        raise ValueError(f"the {what} holds {table.values[i, j]} at {where}; finite numbers are needed")
-    return table.values
-
-
 def _mean(agreements: Sequence[Agreement]) -> Agreement:
-    by_k: dict[int, list[AtK]] = {}
-    for agreement in agreements:
-        for entry in agreement.at_k:
-            by_k.setdefault(entry.k, []).append(entry)
-    return replace(_means(agreements, "sources", "at_k"), at_k=[_means(entries, "k") for entries in by_k.values()])
+    count = fmean(agreement.sources for agreement in agreements)
+    at_k = zip(*(agreement.at_k for agreement in agreements), strict=False)  # as far as the shortest goes
+    return replace(
+        _means(agreements, "sources", "at_k"),
+        sources=int(count) if count.is_integer() else count,
+        at_k=[_means(entries, "k") for entries in at_k],
+    )
 
 
 def _means(records: Sequence[Record], *kept: str) -> Record:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import dendrogram
 from scipy.stats import rankdata
 
+from dds_transfer.evaluation import Evaluation
 from dds_transfer.layers import LayerRanking
 from dds_transfer.output import writing
 from dds_transfer.selection import Ranking, Stability
@@ -143,6 +144,29 @@ def draw_ranking(ranking: Ranking) -> Figure:
     axes.grid(axis="y", linewidth=0.3)
     if draws is not None:
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+@_literal
+def draw_evaluation(evaluation: Evaluation) -> Figure:
+    """Spearman's correlation for each target, with the target itself as a source and without, and the means."""
+    names = list(evaluation.targets)
+    figure = Figure(figsize=(7, 2 + 0.3 * len(names)), layout="constrained")
+    axes = figure.add_subplot(xlabel="Spearman's correlation with measured transfer")
+    for figure_name, label, marker in (
+        ("spearman_off_diagonal", "without the target itself", "o"),
+        ("spearman", "with it", "|"),
+    ):
+        values = [getattr(agreement, figure_name) for agreement in evaluation.targets.values()]
+        known = [(value, row) for row, value in enumerate(values) if value is not None]
+        mean = getattr(evaluation.mean, figure_name)
+        axes.plot(*zip(*known, strict=True) if known else ([], []), marker, color="C0", label=label)
+        if mean is not None and marker == "o":
+            axes.axvline(mean, color="C0", linewidth=1, label=f"mean {mean:.3f}")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", linewidth=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dds_transfer.environment import environment, environment_rows
 from dds_transfer.evaluation import Evaluation
@@ -45,6 +45,7 @@ class _Section:
     sentences: list[str]
     picture: Markup | None
     tables: list[_Numbers]
+    map: bool = False  # whether the picture has a cell for each pair: on a phone it scrolls rather than shrinks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ class Report:
         return {
             **{name: part and part.to_dict() for name, part in parts.items()},
             "truth": self.truth if self.agreement else None,
+            "measured": dict(self.measured) or None,
             "settings": dict(self.settings),
             "command": self.command,
             "inputs": dict(self.inputs),
@@ -111,7 +113,7 @@ class Report:
         pages = Environment(
             loader=PackageLoader("dds_transfer"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        pages.filters["cell"] = cell
+        pages.filters["cell"] = _cell
         return pages.get_template("report.html").render(
             title=self._title(),
             sections=sections,
@@ -200,6 +202,7 @@ class Report:
                 page_svg(lambda: draw_taxonomy(tree, affinity, "") if tree else draw_affinity(affinity, ""), "affinity")
             ),
             tables,
+            map=True,
         )
 
     def _repeat(self) -> list[_Numbers]:
@@ -237,6 +240,11 @@ def _layers(layers: LayerRanking) -> _Section:
         Markup(page_svg(layers.plot, "layers")),
         [_Numbers(layers.title, *_named(layers.table()))],
     )
+
+
+def _cell(value: Any) -> Markup:
+    """As in a terminal; a long name may break behind an underscore."""
+    return Markup(str(escape(cell(value))).replace("_", "_<wbr>"))
 
 
 def _sentence(note: str) -> str:

@@ -121,16 +121,18 @@ class Ranking(Result):
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def beside(self, measured: Mapping[str, float]) -> list[dict[str, Any]]:
-        """The records with the ``measured`` transfer from each source and its ``true_rank``, the largest 1.
+        """The records with the ``true_rank`` of each source, 1 for the largest ``measured`` transfer.
 
         Both are None for a source that was not measured; sources of equal transfer have the smallest of their ranks.
         """
         known = sorted((measured[name] for name in self.sources if name in measured), reverse=True)
         return [
             {
-                **record,
-                "measured": measured.get(record["source"]),
+                "rank": record["rank"],
+                "source": record["source"],
                 "true_rank": known.index(measured[record["source"]]) + 1 if record["source"] in measured else None,
+                "measured": measured.get(record["source"]),
+                **record,
             }
             for record in self.records
         ]

@@ -74,16 +74,28 @@ class Table:
         values = self.values[:, self.targets.index(target)].tolist()
         return {name: value for name, value in zip(self.sources, values, strict=True) if not math.isnan(value)}
 
+    def finite(self, what: str) -> NDArray[np.float64]:
+        """The numbers; ValueError that says where in ``what`` one is not finite."""
+        bad = np.argwhere(~np.isfinite(self.values))
+        if len(bad):
+            i, j = bad[0]
+            where = f"source {self.sources[i]!r}, target {self.targets[j]!r}"
+            raise ValueError(f"the {what} holds {self.values[i, j]} at {where}; finite numbers are needed")
+        return self.values
+
     def to_dict(self) -> dict[str, Any]:
-        """Names and numbers, row by row, as JSON files have them."""
-        return {"sources": self.sources, "targets": self.targets, "values": self.values.tolist()}
+        """Names and numbers, row by row, as JSON files have them; None for NaN."""
+        return {"sources": self.sources, "targets": self.targets, "values": self._rows(None)}
 
     def write(self, path: str | Path) -> None:
-        """Write as CSV: a first row of target names, then a row per source."""
+        """Write as CSV: a first row of target names, then a row per source; NaN is an empty cell."""
         with writing(Path(path)) as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["source", *self.targets])
-            rows.writerows([name, *values] for name, values in zip(self.sources, self.values.tolist(), strict=True))
+            rows.writerows([name, *values] for name, values in zip(self.sources, self._rows(""), strict=True))
+
+    def _rows(self, blank: str | None) -> list[list[Any]]:
+        return [[blank if math.isnan(value) else value for value in row] for row in self.values.tolist()]
 
 
 def read_table(path: Path, blanks: bool = False) -> Table:

@@ -70,10 +70,10 @@ class Taxonomy:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlation of two sets of numbers for the same pairs of tasks; None where either is constant.
+    """Correlation of two sets of numbers for the same pairs of tasks; None where either is constant or they are few.
 
     Attributes:
-        pairs: how many.
+        pairs: how many have both numbers.
         pearson: of the values.
         spearman: of their ranks; ties take average ranks.
     """
@@ -115,9 +115,8 @@ def task_taxonomy(affinity: Table, distance: Distance = "rank", method: Linkage 
         which = " that are sources and targets, for distance 'rank'"
     if len(names) < 3:
         raise ValueError(f"{len(names)} tasks to cluster{which}, at least 3 are needed: {listed(names) or 'none'}")
-    if not np.isfinite(affinity.values).all():
-        raise ValueError("the affinities hold NaN or infinity; finite numbers are needed")
-    distances = _rank_distances(affinity.values) if distance == "rank" else squareform(pdist(affinity.values))
+    values = affinity.finite("table")
+    distances = _rank_distances(values) if distance == "rank" else squareform(pdist(values))
     condensed = squareform(distances)
     return Taxonomy(names, distances, optimal_leaf_ordering(linkage(condensed, method), condensed))
 
@@ -151,8 +150,8 @@ def compare_similarities(first: Table, second: Table) -> Correlation:
     """Correlation of two affinity tables over the pairs of a source and a target that both have.
 
     A task with itself is left out. For two symmetric matrices the figures are those of their upper triangles, which the
-    RSA paper gives for its similarities and Taskonomy's (Pearson 0.62, Spearman 0.65). Raises ValueError where fewer
-    than 3 sources or no targets are shared.
+    RSA paper gives for its similarities and Taskonomy's (Pearson 0.62, Spearman 0.65). Pairs that are NaN in either
+    table are left out. Raises ValueError where fewer than 3 sources or no targets are shared.
     """
     first, second = shared_part(first, second)
     others = np.not_equal.outer(np.array(first.sources), np.array(first.targets))
@@ -187,6 +186,8 @@ def _upper(matrix: Array) -> Array:
 
 
 def _correlate(x: Array, y: Array) -> Correlation:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    both = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[both], y[both]
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(len(x), None, None)
     return Correlation(len(x), float(np.corrcoef(x, y)[0, 1]), float(spearmanr(x, y).statistic))

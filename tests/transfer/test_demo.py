@@ -72,7 +72,8 @@ def test_demo(dds: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.Mo
     wins = dict(zip(truth.sources, truth.values[:, truth.targets.index("rgb2depth")].tolist(), strict=True))
     best = max(ranking, key=lambda name: wins[name])
     line = next(line for line in result.output.splitlines() if f" {best} " in line)
-    assert line.split()[-2:] == [f"{wins[best]:.3f}", "1"]
+    assert line.split()[2:4] == ["1", f"{wins[best]:.3f}"]
+    assert found["measured"] == wins
     assert "<svg" in page.read_text()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from itertools import permutations
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_what_was_not_measured_is_left_out() -> None:
         names = [source for source, there in zip(NAMES, rows, strict=True) if there]
         alone = evaluate(table(a[rows, j : j + 1], names, [name]), table(b[rows, j : j + 1], names, [name]))
         assert found == alone.targets[name]
-    assert result.mean.sources == 4 and len(result.mean.at_k) == 5
+    assert result.mean.sources == 4.8 and len(result.mean.at_k) == 4
     assert "sources not measured for target a, left out there: a, c" in result.notes
     assert "targets with fewer than 3 sources measured, left out: f" in result.notes
     b[:] = np.nan
@@ -207,10 +208,9 @@ def test_choices_are_those_of_a_plain_loop_over_all_ways_to_break_ties(ties: boo
         got = [(entry.overlap, entry.best_found, entry.precision, entry.recall) for entry in found.at_k]
         np.testing.assert_allclose(got, figures, atol=1e-14)
     assert result.mean.regret == pytest.approx(np.mean([found.regret for found in result.targets.values()]))
-    assert [entry.k for entry in result.mean.at_k] == [1, 2, 3, 4, 5, 6, 7]
+    assert [entry.k for entry in result.mean.at_k] == [1, 2, 3, 4, 5, 6]  # one target has no more to choose from
     firsts = [found.at_k[0].precision for found in result.targets.values()]
     assert result.mean.at_k[0].precision == pytest.approx(np.mean(firsts))
-    assert result.mean.at_k[6] == result.targets["new"].at_k[6]  # the other target has 6 sources to choose from
 
 
 def test_the_random_baseline_is_what_random_rankings_score() -> None:
@@ -297,3 +297,32 @@ def test_pearson_of_any_scale(scale: float) -> None:
     found = evaluate(Table(names, names, values * scale), truth).mean.pearson
     expected = np.mean([stats.pearsonr(values[:, j], truth.values[:, j]).statistic for j in range(5)])
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_means_over_targets_of_different_numbers_of_sources() -> None:
+    """At each k the same targets: else a random ranking's recall would fall where a target drops out."""
+    random = np.random.default_rng(0)
+    names = [f"m{i}" for i in range(12)]
+    truth = Table(names, names[:5], random.random((12, 5)))
+    for j, missing in enumerate((0, 1, 2, 3, 3)):
+        truth.values[np.flatnonzero(np.arange(12) != j)[:missing], j] = np.nan
+    found = evaluate(Table(names, names[:5], random.random((12, 5))), truth)
+    assert [agreement.sources for agreement in found.targets.values()] == [12, 11, 10, 9, 9]
+    assert found.mean.sources == 51 / 5
+    assert [entry.k for entry in found.mean.at_k] == list(range(1, 9))
+    recall = [entry.random_recall for entry in found.mean.at_k]
+    expected = [np.mean([k / others for others in (11, 10, 9, 8, 8)]) for k in range(1, 9)]
+    np.testing.assert_allclose(np.array(recall, float), expected, rtol=1e-12)
+
+
+def test_it_shows_itself_as_a_table(tmp_path: Path) -> None:
+    found = evaluate(load_truth("taskonomy-winrate"), load_truth("taskonomy-affinity"))
+    lines = str(found).splitlines()
+    assert lines[0] == "Agreement with measured transfer, 17 targets" and len(lines) == 1 + 3 + 17 + 1
+    assert lines[-1].split()[:3] == ["mean", "17", f"{found.mean.spearman:.3f}"]
+    found.to_csv(tmp_path / "e.csv")
+    assert (tmp_path / "e.csv").read_text().startswith("target,sources,spearman,")
+    figure = found.plot(tmp_path / "e.png")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(found.targets)
+    dots = figure.axes[0].lines[0].get_xdata()
+    np.testing.assert_array_equal(dots, [each.spearman_off_diagonal for each in found.targets.values()])

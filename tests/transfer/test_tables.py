@@ -59,6 +59,14 @@ def test_what_was_not_measured_is_empty(tmp_path: Path) -> None:
         load_truth(str(path))
 
 
+def test_a_table_with_gaps_is_written_and_read_back(tmp_path: Path) -> None:
+    table = Table(["a", "b"], ["x", "y"], np.array([[1, np.nan], [0.5, 2]]))
+    table.write(tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "source,x,y\na,1.0,\nb,0.5,2.0\n"
+    np.testing.assert_array_equal(load_truth(str(tmp_path / "t.csv")).values, table.values)
+    assert table.to_dict()["values"] == [[1, None], [0.5, 2]]
+
+
 def test_binary_content_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ValueError, match=r"t\.csv is no CSV file"):

@@ -136,6 +136,21 @@ def test_compared_symmetric_matrices_give_the_figures_of_their_upper_triangles()
     assert found.spearman == pytest.approx(stats.spearmanr(x[upper], y[upper]).statistic, abs=1e-12)
 
 
+def test_what_was_not_measured_is_not_compared(tmp_path: Path, dds: Callable[..., Result]) -> None:
+    first, second = load_truth("taskonomy-affinity"), load_truth("taskonomy-winrate")
+    holes = Table(second.sources, second.targets, second.values.copy())
+    holes.values[0, 1:5] = holes.values[3, 4] = np.nan
+    kept = ~np.eye(17, dtype=bool) & ~np.isnan(holes.values)
+    found = compare_similarities(first, holes)
+    assert found.pairs == 17 * 16 - 5
+    expected = stats.spearmanr(first.values[kept], holes.values[kept]).statistic
+    assert found.spearman == pytest.approx(expected, abs=1e-12)
+    holes.write(tmp_path / "holes.csv")
+    result = dds("taxonomy", "taskonomy-affinity", "--compare", tmp_path / "holes.csv")
+    where = "source 'autoencoder', target 'curvature'"
+    assert result.stderr == f"Error: {tmp_path}/holes.csv: the table holds nan at {where}; finite numbers are needed\n"
+
+
 def test_what_has_no_figure_is_none() -> None:
     constant = Table(NAMES, NAMES, np.ones((8, 8)))
     tree = task_taxonomy(constant)

@@ -9,12 +9,13 @@ import click
 
 from dds_transfer.commands.common import Command, json_option, plot_option
 from dds_transfer.output import write_json
-from dds_transfer.tables import load_truth
+from dds_transfer.tables import Table, load_truth
 from dds_transfer.taxonomy import (
     DISTANCES,
     LINKAGES,
     Distance,
     Linkage,
+    Taxonomy,
     compare_similarities,
     compare_taxonomies,
     shared_part,
@@ -40,8 +41,8 @@ def command(
     --distance pattern --linkage single. With --compare, both tables are cut to the tasks they share; then the trees are
     compared by the correlation of their cophenetic distances, the tables by that of their entries off the diagonal.
 
-    A table is a CSV file (rows: sources, columns: targets) or the name of a bundled one: taskonomy-affinity,
-    taskonomy-winrate. --plot draws the tree beside the table, in the tree's order.
+    A table is a CSV file (rows: sources, columns: targets) or the name of bundled transfer results. --plot draws the
+    tree beside the table, in the tree's order.
 
     \b
     Examples:
@@ -52,13 +53,20 @@ def command(
     other = load_truth(compare) if compare else None
     if other is not None:
         affinity, other = shared_part(affinity, other)
-    tree = task_taxonomy(affinity, distance, linkage)
+
+    def tree_of(which: Table, name: str) -> Taxonomy:
+        try:
+            return task_taxonomy(which, distance, linkage)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    tree = tree_of(affinity, table)
     merges = tree.merges()
     comparison = []
     if other is not None:
         for what, found in (
             ("similarities", compare_similarities(affinity, other)),
-            ("cophenetic distances", compare_taxonomies(tree, task_taxonomy(other, distance, linkage))),
+            ("cophenetic distances", compare_taxonomies(tree, tree_of(other, str(compare)))),
         ):
             comparison.append({"of": what, **asdict(found)})
     if json_path:
