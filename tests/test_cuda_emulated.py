@@ -350,6 +350,17 @@ def test_what_float32_cannot_reach_is_computed_in_float64(kernels: ModuleType, s
     assert not (message := check_rdm(K, X[:12], "rbf", Y=X[12:])), message
 
 
+def test_variances_beyond_the_range_are_refused(kernels: ModuleType) -> None:
+    X = features(8, 16, "float64")
+    for normalize, scale in (("zscore", 1e160), ("zscore", 1e-160), ("zscore", 1e-200), ("layer", 1e160)):
+        with pytest.raises(ValueError, match=r"f='laplacian' exceeds the range of float64"):
+            rdm(kernels, X * scale, f="laplacian", normalize=normalize)
+    with pytest.raises(ValueError, match=r"f='pearson' exceeds the range of float64"):
+        rdm(kernels, X * 1e-160, f="pearson")
+    with pytest.raises(ValueError, match=r"median squared distance of X is 0"):
+        rdm(kernels, X * 1e-160, f="rbf")
+
+
 def test_median_of_even_and_odd_counts_and_ties(kernels: ModuleType) -> None:
     for n in (4, 5, 8, 31):
         for X in (features(n, 6), features(n, 6).round()):
