@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 import rsatoolbox
 from numpy.typing import NDArray
 from rsatoolbox import inference
-from rsatoolbox.data import Dataset
+from rsatoolbox.data import Dataset, TemporalDataset
 from rsatoolbox.model import Model, ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted
 from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm import compare as original_compare
@@ -98,6 +99,70 @@ def test_calc_rdm_keeps_noise_and_the_measurements() -> None:
     for f in ("euclidean", "correlation"):
         compat.calc_rdm(dataset, f, remove_mean=True)
     np.testing.assert_array_equal(dataset.measurements, X)
+
+
+def numbered(count: int) -> list[Dataset]:
+    """Counts of 6 observations in 4 channels, two of each condition."""
+    random = np.random.default_rng(3)
+    labels = {"condition": [0, 1, 2] * 2, "run": [0] * 3 + [1] * 3}
+    return [
+        Dataset(random.poisson(5, size=(6, 4)) + 1.0, descriptors={"session": k}, obs_descriptors=labels)
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", [iter, lambda sets: (d for d in sets), lambda sets: map(copy.copy, sets)])
+@pytest.mark.parametrize("method", ["euclidean", "crossnobis", "poisson", "nothing"])
+def test_calc_rdm_of_an_iterator_loses_no_dataset(method: str, kind: Callable[[Any], Any]) -> None:
+    sets = numbered(3)
+    late = numbered(3)
+    late[2].measurements[0, 0] = np.nan
+    for data in (sets, late):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, kind(data), method, "condition")
+        got = answer(compat.calc_rdm, kind(data), method, "condition")
+        if isinstance(wanted, tuple):
+            assert got == wanted
+        else:
+            assert got.n_rdm == 3
+            assert_same_rdms(got, wanted, 1e-12)  # squares of up to 10, four of them
+
+
+def test_evaluations_of_an_iterator_of_models_are_the_originals() -> None:
+    data = grouped(6, 3)
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern", "eval_bootstrap_rdm"):
+        for form in (iter, lambda m: (each for each in m)):
+            wanted = answer(getattr(inference, name), form(models(6)), data, N=2)
+            assert wanted[0] is TypeError
+            assert answer(getattr(compat, name), form(models(6)), data, N=2) == wanted
+
+
+@pytest.mark.parametrize("method", ["euclidean", "correlation", "mahalanobis", "nothing"])
+def test_calc_rdm_of_measurements_over_time_is_the_originals_error(method: str) -> None:
+    data = TemporalDataset(
+        np.random.default_rng(4).normal(size=(5, 4, 3)),
+        obs_descriptors={"stimulus": np.arange(5)},
+        time_descriptors={"time": np.arange(3)},
+    )
+    for descriptor in (None, "stimulus"):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, data, method, descriptor)
+        assert wanted[0] in (ValueError, NotImplementedError)
+        assert answer(compat.calc_rdm, data, method, descriptor) == wanted
+
+
+@pytest.mark.parametrize("method", ["euclidean", "correlation", "mahalanobis"])
+def test_calc_rdm_with_a_list_of_noises(method: str) -> None:
+    sets = numbered(2)
+    one = np.diag([1.0, 2, 3, 4])
+    for noise in ([one, one * 2], one, [None, None], [one], "no", {0: one, 1: one}):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, sets, method, "condition", noise)
+        with compat.patch("rsatoolbox") as counts:
+            got = answer(rsatoolbox.rdm.calc_rdm, sets, method, "condition", noise)
+        if isinstance(wanted, tuple):
+            assert got == wanted
+            continue
+        assert_same_rdms(got, wanted, 1e-12)  # squares of up to 10, four of them
+        unused = method != "mahalanobis" or noise[0] is None  # by rsatoolbox itself
+        assert counts["rsatoolbox.rdm.calc_rdm"].served == unused
 
 
 AWKWARD = {

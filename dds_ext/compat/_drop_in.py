@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class DropIn:
 
     `fast` has the original's signature. A call that it refuses, by NotServed or by an error about the arguments, is
     passed on to the original with the arguments as they came: so errors, warnings and rare options are the original's
-    own.
+    own. A call with an iterator, which can be read only once, is passed on unread.
     """
 
     name: str
@@ -52,6 +52,8 @@ class DropIn:
                 refusal = None
                 try:
                     signature.bind(*args, **kwargs)
+                    if any(isinstance(a, Iterator) for a in (*args, *kwargs.values())):
+                        raise NotServed("an iterator, which can be read only once: give a list")
                     result = self.fast(*args, **kwargs)
                 except _REFUSALS as error:  # the original says what is wrong, in its words and of its type
                     refusal = str(error)

@@ -33,8 +33,8 @@ def _measured(dataset: Any, descriptor: str | None) -> tuple[npt.NDArray[Any], A
         X, values = dataset.measurements, None
     else:
         X, values, _ = average_dataset_by(dataset, descriptor)
-    if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.dtype == np.float16:
-        raise NotServed("measurements of another type")
+    if X.ndim != 2 or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.dtype == np.float16:
+        raise NotServed("measurements of another type or shape")
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False), values
 
 
@@ -73,20 +73,30 @@ def calc_rdm(
     """rsatoolbox.rdm.calc_rdm, served for three methods; returns rsatoolbox's RDMs, sorted by `descriptor` where given.
 
     "euclidean" is `calc_rdm_euclidean` (squared, divided by the number of channels), "correlation" is
-    `calc_rdm_correlation`, "mahalanobis" without `noise` is "euclidean". A list of datasets gives the RDMs of all.
-    Others ("mahalanobis" with noise, "crossnobis", "poisson", "poisson_cv") are passed on.
+    `calc_rdm_correlation`, "mahalanobis" without `noise` is "euclidean". A list of datasets gives the RDMs of all, and
+    may come with a list of noises. Others ("mahalanobis" with noise, "crossnobis", "poisson", "poisson_cv") are passed
+    on, and so are iterators over datasets and measurements over time.
     """
-    if isinstance(dataset, Iterable):
-        if isinstance(noise, Iterable):
-            raise NotServed("a noise for each dataset")
-        each = [calc_rdm(d, method, descriptor, noise, remove_mean=remove_mean) for d in dataset]
-        return concat(each) if descriptor is None else from_partials(each, descriptor=descriptor)
-    if method == "euclidean" or (method == "mahalanobis" and noise is None):
-        result = calc_rdm_euclidean(dataset, descriptor, remove_mean)
-    elif method == "correlation":
-        result = calc_rdm_correlation(dataset, descriptor)
-    else:
+    if method not in ("euclidean", "correlation", "mahalanobis"):
         raise NotServed(f"method {method!r}")
+    if not isinstance(dataset, Iterable):
+        return _rdm_of_one(dataset, method, descriptor, noise, remove_mean)
+    datasets, one_each = list(dataset), isinstance(noise, Iterable)
+    with _refused_by_rsatoolbox():
+        noises = [noise[i] if one_each else noise for i in range(len(datasets))]
+    if method == "mahalanobis" and any(own is not None for own in noises):
+        raise NotServed("mahalanobis with noise")
+    each = [_rdm_of_one(d, method, descriptor, n, remove_mean) for d, n in zip(datasets, noises, strict=True)]
+    return concat(each) if descriptor is None else from_partials(each, descriptor=descriptor)
+
+
+def _rdm_of_one(dataset: Any, method: str, descriptor: str | None, noise: Any, remove_mean: bool) -> RDMs:
+    if method == "correlation":
+        result = calc_rdm_correlation(dataset, descriptor)
+    elif method == "euclidean" or noise is None:
+        result = calc_rdm_euclidean(dataset, descriptor, remove_mean)
+    else:
+        raise NotServed("mahalanobis with noise")
     if descriptor is not None:
         result.sort_by(reindex=True, **{descriptor: "alpha"})
     return result
