@@ -381,6 +381,92 @@ def test_bootstrap_passed_on() -> None:
             assert_same_evaluation(name, ModelFixed("m", vectors(1, 6)[0]), constant, method=method, N=5, served=False)
 
 
+@pytest.mark.parametrize("method", ["spearman", "tau-a"])
+@pytest.mark.parametrize(("name", "n"), [("eval_bootstrap_pattern", 6), ("eval_bootstrap", 8)])
+def test_samples_of_few_conditions_do_not_spoil_the_others(name: str, n: int, method: str) -> None:
+    """Of 1000 samples some hold 3 conditions, where pooled ranks tie and the model of two categories is constant."""
+    random = np.random.default_rng(8)
+    data = RDMs(random.random((5, n * (n - 1) // 2)))
+    categories = np.arange(n) % 2
+    both = [
+        ModelFixed("random", random.random(n * (n - 1) // 2)),
+        ModelFixed("categories", (categories[:, None] != categories)[np.triu_indices(n, 1)].astype(float)),
+    ]
+    np.random.seed(3)
+    with compat.patch("rsatoolbox") as counts:
+        got = getattr(inference, name)(both, data, method=method, N=1000)
+    assert counts[f"rsatoolbox.inference.{name}"] == compat.Calls(served=1)
+    np.random.seed(3)
+    compared = 0
+    for k in range(1000):
+        rdms = np.random.randint(0, 5, size=5) if name == "eval_bootstrap" else np.arange(5)
+        conditions = np.random.randint(0, n, size=n)
+        if len(np.unique(conditions)) != 3 or compared == 15:
+            continue
+        compared += 1
+        sample = data.subsample("index", rdms).subsample_pattern("index", conditions)
+        for m, model in enumerate(both):
+            wanted = original_compare(model.predict_rdm().subsample_pattern("index", conditions), sample, method)
+            np.testing.assert_allclose(got.evaluations[k, m], np.mean(wanted), rtol=0, atol=SCORE)
+        ceiling = inference.boot_noise_ceiling(sample, method)
+        np.testing.assert_allclose(got.noise_ceiling[:, k], ceiling, rtol=0, atol=SCORE)
+    assert compared == 15
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "kendall"])
+def test_bootstrap_with_samples_that_are_constant(method: str) -> None:
+    """In samples of the last four conditions alone a model and an RDM of the data are constant, and one is 0."""
+    data = grouped(6, 4)
+    V = data.dissimilarities
+    late = np.triu_indices(6, 1)[0] >= 2
+    V[1, late], V[2, late] = 0.1, 0
+    ceiling = method not in ("cosine", "corr")  # rsatoolbox raises for such a sample's
+    fixed = ModelFixed("m", np.where(late, 0.3, vectors(1, 6, seed=1)[0]))
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern"):
+        assert_same_evaluation(name, [fixed, models(6)[0]], data, method=method, N=40, boot_noise_ceil=ceiling)
+
+
+def test_bootstrap_of_a_descriptor_that_is_none_is_the_originals_error() -> None:
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern"):
+        wanted = answer(getattr(inference, name), models(6), grouped(6, 3), N=2, pattern_descriptor=None)
+        assert wanted == (KeyError, "None")
+        assert answer(getattr(compat, name), models(6), grouped(6, 3), N=2, pattern_descriptor=None) == wanted
+
+
+@pytest.mark.parametrize("method", ["corr", "cosine"])
+def test_noise_ceiling_of_rdms_that_cancel(method: str) -> None:
+    V = vectors(3, 5) - 1
+    V[1] = -V[0] / 3
+    got, wanted = (f(RDMs(V), method) for f in (compat.boot_noise_ceiling, inference.boot_noise_ceiling))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=SCORE)
+
+
+@pytest.mark.parametrize("method", ["spearman", "tau-a", "tau-b"])
+def test_warns_of_mean_ranks_as_the_original_does(method: str) -> None:
+    data = grouped(6, 3)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("boot_noise_ceiling", {}),
+        ("eval_fixed", {"models": models(6)}),
+        *((name, {"models": models(6), "N": 2, **options}) for name, options in EVALUATIONS),
+    ]
+
+    def told(name: str, options: dict[str, Any]) -> set[tuple[Any, str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            first = (options.pop("models"), data) if "models" in options else (data,)
+            getattr(inference, name)(*first, method=method, **options)
+        return {(w.category, str(w.message)) for w in caught}
+
+    for name, options in calls:
+        np.random.seed(1)
+        wanted = told(name, dict(options))
+        assert len(wanted) == (method != "spearman")
+        np.random.seed(1)
+        with compat.patch("rsatoolbox") as counts:
+            assert told(name, dict(options)) == wanted
+        assert sum(c.passed_on for c in counts.values()) == 0
+
+
 def test_bootstrap_with_parameters() -> None:
     weighted = ModelWeighted("w", vectors(3, 7))
     theta = [np.array([0.2, 0.5, 1.0])]
