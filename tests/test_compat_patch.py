@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import multiprocessing
 import pickle
@@ -269,6 +270,30 @@ def test_imports_nothing_before_it_is_asked_for() -> None:
     assert (
         run("import sys, dds_ext.compat; print({'sklearn', 'rsatoolbox', 'net2brain'} & set(sys.modules))") == "set()\n"
     )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("net2brain") is not None, reason="net2brain is installed")
+def test_functions_of_packages_that_are_not_installed() -> None:
+    script = """
+        import dds_ext.compat
+        print(hasattr(dds_ext.compat, "dist"), "dist" in dds_ext.compat.__all__)
+        take = "from dds_ext.compat import "
+        for line in ("dds_ext.compat.dist", take + "dist", take + "pdist, dist"):
+            try:
+                exec(line)
+            except Exception as error:
+                print(type(error).__name__, error)
+        from dds_ext.compat import *
+        print(pdist is dds_ext.compat.pdist, calc_rdm is dds_ext.compat.calc_rdm)
+    """
+    told = "dds_ext.compat.dist stands for a function of net2brain, which is not installed: install net2brain"
+    assert run(script).splitlines() == [
+        "False False",
+        f"AttributeError {told}",
+        f"ModuleNotFoundError {told}",
+        f"ModuleNotFoundError {told}",
+        "True True",
+    ]
 
 
 def test_a_script_s_own_names_are_replaced() -> None:
