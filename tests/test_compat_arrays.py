@@ -202,6 +202,35 @@ def test_scipy_options() -> None:
     )
 
 
+@pytest.mark.parametrize("metric", SCIPY)
+def test_scipy_with_weights(metric: str) -> None:
+    some = random.random(17) * (np.arange(17) % 4 > 0)
+    first = np.eye(17)[0]
+    for X in (DENSE, DENSE.astype(np.float32), INPUTS["duplicates"], INPUTS["zero rows"], INPUTS["constant rows"]):
+        for w in (some, some.astype(np.float32), np.arange(17), first, first * 0, None):
+            assert_same("pdist", distance.pdist, X, metric, w=w)
+            assert_same("cdist", distance.cdist, X, DENSE[:4], metric, w=w)
+    for wrong in (-some, some[:5], some[None], list(some), some * np.nan, some * np.inf, some + 1j, "text"):
+        assert_same("pdist", distance.pdist, DENSE, metric, w=wrong)
+        assert_same("cdist", distance.cdist, DENSE, DENSE[:4], metric, w=wrong)
+    with compat.patch("scipy") as counts:
+        answer(distance.pdist, DENSE, metric, w=some)
+    assert counts["scipy.spatial.distance.pdist"].served == (metric not in ("chebyshev", "nothing"))
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "euclidean", "sqeuclidean"])
+def test_weighted_distances_do_not_cancel(metric: str) -> None:
+    """Against sums in extended precision of rows that share eight digits."""
+    X, w = DENSE + 1e8, random.random(17)
+    differences = np.abs(X.astype(np.longdouble)[:, None] - X)
+    sums = (w * (differences if metric == "cityblock" else differences**2)).sum(axis=-1)
+    wanted = np.sqrt(sums) if metric == "euclidean" else sums
+    # differences of rows within 1 to 10 of the first, with their weights: some 30 roundings of 1.1e-16 of the largest
+    np.testing.assert_allclose(
+        distance.squareform(compat.pdist(X, metric, w=w)), wanted, rtol=0, atol=4e-15 * float(wanted.max())
+    )
+
+
 def test_scipy_writes_to_out() -> None:
     out = np.empty(23 * 22 // 2)
     assert compat.pdist(DENSE, "cosine", out=out) is out
