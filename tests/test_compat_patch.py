@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import multiprocessing
@@ -218,6 +219,28 @@ def test_restores_after_an_error_and_in_modules_imported_meanwhile(monkeypatch: 
     assert not inspect.unwrap(distance.pdist).__module__.startswith("dds_ext")
 
 
+def test_restores_modules_of_others_imported_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = distance.pdist
+    source = "from scipy.spatial.distance import pdist as distances\nTABLE = {'own': distances}\n"
+    for name in ("imported_meanwhile", "imported_meanwhile_too"):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "no_module", None)
+    outer = compat.patch("scipy")
+    first = importlib.import_module("imported_meanwhile")
+    with compat.patch("scipy", "sklearn"):
+        second = importlib.import_module("imported_meanwhile_too")
+        monkeypatch.setitem(sys.modules, "no_module_either", None)
+        assert second.distances is distance.pdist is not original
+        assert distance.pdist.__wrapped__ is original
+    assert second.distances is distance.pdist is not original
+    outer.undo()
+    for module in (first, second):
+        assert module.distances is module.TABLE["own"] is distance.pdist is original
+    assert compat.pdist is not original
+
+
 def test_threads() -> None:
     original = distance.pdist
     wanted = original(X)
@@ -307,6 +330,17 @@ def test_a_script_s_own_names_are_replaced() -> None:
         print(p.counts["scipy.spatial.distance.pdist"].served, pdist.__code__ is original.__code__)
     """
     assert run(script) == "1 True\n"
+
+
+def test_a_script_keeps_originals_in_a_list() -> None:
+    script = """
+        from scipy.spatial import distance
+        import dds_ext.compat
+        name, kept = distance.pdist, [distance.pdist]
+        with dds_ext.compat.patch("scipy"):
+            print(name is distance.pdist, kept[0] is distance.pdist.__wrapped__ is not distance.pdist)
+    """
+    assert run(script) == "True True\n"
 
 
 def test_a_script_keeps_what_it_imported_from_here() -> None:
