@@ -163,6 +163,12 @@ def test_squared_distances_do_not_cancel(offset: float) -> None:
     np.testing.assert_allclose(compat.rbf_kernel(X, X.copy()), np.exp(-squares / 17), rtol=0, atol=tolerance)
 
 
+def test_sklearn_with_awkward_gamma() -> None:
+    for gamma in (np.float32(2), np.int8(1), 10**400, np.inf, np.nan, 1 + 0j, np.complex64(1), np.array(1.0), [1.0]):
+        for name in ("laplacian_kernel", "rbf_kernel"):
+            assert_same(name, getattr(pairwise, name), DENSE, gamma=gamma)
+
+
 def test_sklearn_with_norms() -> None:
     norms = (DENSE**2).sum(axis=1)
     assert_same("euclidean_distances", pairwise.euclidean_distances, DENSE, DENSE[:5], X_norm_squared=norms)
@@ -210,7 +216,7 @@ def test_scipy_with_weights(metric: str) -> None:
         for w in (some, some.astype(np.float32), np.arange(17), first, first * 0, None):
             assert_same("pdist", distance.pdist, X, metric, w=w)
             assert_same("cdist", distance.cdist, X, DENSE[:4], metric, w=w)
-    for wrong in (-some, some[:5], some[None], list(some), some * np.nan, some * np.inf, some + 1j, "text"):
+    for wrong in (-some, some[:5], some[None], list(some), np.full(17, np.nan), np.full(17, np.inf), some + 1j, "text"):
         assert_same("pdist", distance.pdist, DENSE, metric, w=wrong)
         assert_same("cdist", distance.cdist, DENSE, DENSE[:4], metric, w=wrong)
     with compat.patch("scipy") as counts:

@@ -149,6 +149,32 @@ def test_calc_rdm_of_measurements_over_time_is_the_originals_error(method: str) 
         assert answer(compat.calc_rdm, data, method, descriptor) == wanted
 
 
+def test_arguments_of_other_types_are_the_originals_to_answer() -> None:
+    X = np.random.default_rng(5).normal(size=(6, 4))
+    for method in ("euclidean", "correlation", "mahalanobis"):
+        wanted = rsatoolbox.rdm.calc_rdm(Dataset(np.ma.masked_array(X, X > 1)), method)
+        got = compat.calc_rdm(Dataset(np.ma.masked_array(X, X > 1)), method)
+        np.testing.assert_array_equal(got.dissimilarities, wanted.dissimilarities)
+    V, fixed = vectors(3, 6), ModelFixed("m", vectors(1, 6)[0])
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("boot_noise_ceiling", (V,)),
+        *((name, (fixed, V)) for name in ("eval_bootstrap", "eval_bootstrap_pattern", "eval_bootstrap_rdm")),
+        ("eval_bootstrap", (fixed, RDMs(V), {1: None})),
+    ]
+    for name, arguments in calls:
+        wanted = answer(getattr(inference, name), *arguments)
+        assert wanted[0] in (AttributeError, KeyError)
+        assert answer(getattr(compat, name), *arguments) == wanted
+    for data in (None, 3, [3], V.tolist()):
+        for function in ("calc_rdm", "compare"):
+            arguments = (data, data) if function == "compare" else (data,)
+            wanted = answer(getattr(rsatoolbox.rdm, function), *arguments)
+            assert issubclass(wanted[0], Exception)
+            with compat.patch("rsatoolbox") as counts:
+                assert answer(getattr(rsatoolbox.rdm, function), *arguments) == wanted
+            assert counts[f"rsatoolbox.rdm.{function}"].passed_on == 1
+
+
 @pytest.mark.parametrize("method", ["euclidean", "correlation", "mahalanobis"])
 def test_calc_rdm_with_a_list_of_noises(method: str) -> None:
     sets = numbered(2)

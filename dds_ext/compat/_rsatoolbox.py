@@ -32,11 +32,18 @@ _MODELS = (ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted)
 
 def _measured(dataset: Any, descriptor: str | None) -> tuple[npt.NDArray[Any], Any]:
     """The measurements, averaged over what has the same value of the descriptor, and those values."""
-    if descriptor is None:
-        X, values = dataset.measurements, None
-    else:
-        X, values, _ = average_dataset_by(dataset, descriptor)
-    if X.ndim != 2 or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.dtype == np.float16:
+    with _refused_by_rsatoolbox():
+        if descriptor is None:
+            X, values = dataset.measurements, None
+        else:
+            X, values, _ = average_dataset_by(dataset, descriptor)
+    if (
+        type(X) not in (np.ndarray, np.memmap)
+        or X.ndim != 2
+        or X.dtype.kind not in "biuf"
+        or X.dtype.itemsize > 8
+        or X.dtype == np.float16
+    ):
         raise NotServed("measurements of another type or shape")
     return X if X.dtype == np.float32 else X.astype(np.float64, copy=False), values
 
@@ -106,6 +113,8 @@ def _rdm_of_one(dataset: Any, method: str, descriptor: str | None, noise: Any, r
 
 
 def _vectors(rdms: Any) -> npt.NDArray[Any]:
+    if not isinstance(rdms, np.ndarray | RDMs):
+        raise NotServed("neither RDMs nor an array")
     V = rdms if isinstance(rdms, np.ndarray) else rdms.get_vectors()
     V = V.reshape(1, -1) if V.ndim == 1 else V
     if V.ndim != 2 or V.dtype.kind not in "iuf" or V.dtype.itemsize > 8 or V.dtype == np.float16:
@@ -213,6 +222,8 @@ def boot_noise_ceiling(rdms: RDMs, method: str = "cosine", rdm_descriptor: str =
     """
     if method not in METHODS:
         raise NotServed(f"method {method!r}")
+    if not isinstance(rdms, RDMs):
+        raise NotServed("no RDMs")
     V = _vectors(rdms)
     known = ~np.isnan(V[0])
     V = _finite(V[:, known])
@@ -244,7 +255,7 @@ def _refused_by_rsatoolbox() -> Iterator[None]:
     """For its own code on the caller's models and parameters, which has no one type of error for what does not fit."""
     try:
         yield
-    except (AssertionError, AttributeError, LookupError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         raise NotServed(str(error)) from error
 
 
@@ -256,13 +267,15 @@ class _Evaluation:
     ) -> None:
         if method not in METHODS or isinstance(N, bool) or not isinstance(N, int | np.integer) or N < 2:
             raise NotServed(f"method {method!r} or N={N!r}")
+        if not isinstance(data, RDMs):
+            raise NotServed("data that are not RDMs")
         with _refused_by_rsatoolbox():
             models, _, theta, _ = input_check_model(models, theta, None, N)
         # other models may predict anew at every call
         if not models or not all(type(m) in _MODELS for m in models):
             raise NotServed("models of another kind")
         with _refused_by_rsatoolbox():
-            self.predicted = [m.predict_rdm(theta=t) for m, t in zip(models, theta, strict=True)]
+            self.predicted = [m.predict_rdm(theta=theta[k]) for k, m in enumerate(models)]
         if any(p.n_rdm != 1 or p.n_cond != data.n_cond for p in self.predicted):
             raise NotServed("models of another size")
         self.models, self.data, self.method, self.N, self.ceiling = models, data, method, N, ceiling
@@ -292,6 +305,8 @@ class _Evaluation:
         original draws the same samples.
         """
         data = self.data
+        if rdms is not None and data.n_rdm == 1:
+            raise NotServed("a bootstrap over one RDM")  # whose variance rsatoolbox divides by 0
         V = np.concatenate([_finite(_vectors(p)) for p in self.predicted])
         evaluator = Evaluator(V, _finite(_vectors(data)), self.rdms.labels, self.method)
 

@@ -63,6 +63,8 @@ def _weighted(sets: list[Matrix], f: str, w: Any) -> tuple[list[Matrix], str]:
 def _distances(sets: list[Matrix], metric: Any, out: Any, w: Any = None, **others: Any) -> Matrix:
     if others:
         raise NotServed("arguments of a metric")
+    if out is not None and not (isinstance(out, np.ndarray) and out.dtype == np.float64):
+        raise NotServed("out is not an array of float64")
     f = _f(metric)
     if w is not None:
         sets, f = _weighted(sets, f, w)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,12 @@ def _in_float64(f: str, X: Matrix, Y: Matrix, gamma: float | None = None) -> Mat
 
 
 def _check_gamma(gamma: Any) -> None:
-    if gamma is not None and (isinstance(gamma, bool) or not isinstance(gamma, Real)):
+    if gamma is None:
+        return
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float | np.integer | np.floating):
         raise NotServed("gamma is not a number")
+    if not 0 < gamma <= sys.float_info.max:
+        raise NotServed("gamma is not above 0, or beyond float64")
 
 
 def _check_flag(flag: Any) -> None:
