@@ -262,6 +262,16 @@ def test_compare_serves_vectors_of_norm_0(method: str) -> None:
         assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=4, passed_on=1)
 
 
+def test_compare_serves_constant_vectors_under_tau_a() -> None:
+    b = vectors(2, 5, seed=1)
+    with compat.patch("rsatoolbox") as counts:
+        for V in (CONSTANTS, CONSTANTS[2:], CONSTANTS[[2, 0, 3]]):
+            for first, second in ((V, b), (b, V), (V, V)):
+                got = rsatoolbox.rdm.compare(first, second, "tau-a")
+                np.testing.assert_allclose(got, original_compare(first, second, "tau-a"), rtol=0, atol=SCORE)
+    assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=9)
+
+
 def test_noise_ceiling_of_zeros_is_the_originals_error() -> None:
     for method in ("cosine", "corr"):
         wanted = answer(inference.boot_noise_ceiling, RDMs(ZEROS), method)

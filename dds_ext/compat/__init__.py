@@ -10,7 +10,7 @@ or, for scripts that are not to be touched, put the whole set in place::
 
 Each takes what its original takes and returns what it returns: numbers differ by rounding alone, which is the
 original's where it forms squared distances as |x|^2 + |y|^2 - 2 x.y; results are float64 wherever the original's are.
-What the engine does not serve (sparse input, weights, NaN, one of the rarer metrics) is passed on to the original,
+What the engine does not serve (sparse input, NaN, iterators, one of the rarer metrics) is passed on to the original,
 which also raises its own errors. The packages are imported when one of their functions is first asked for; none of them
 is needed otherwise, and the functions of those that are not installed are not there.
 """

@@ -70,12 +70,12 @@ class _Package:
     def end(self, counts: dict[str, Calls]) -> None:
         self.listeners = [c for c in self.listeners if c is not counts]
         if not self.listeners:
-            late = {name for name in sys.modules.keys() - self.before if not name.startswith("dds_ext.")}
+            late = {name for name in set(sys.modules) - self.before if not name.startswith("dds_ext.")}
             by = {id(stand_in): original for original, stand_in in self.pairs}
             _replace(self._own_modules() | late, by, self.imported)
 
     def _own_modules(self) -> set[str]:
-        return {name for name in sys.modules if name == self.name or name.startswith(self.name + ".")}
+        return {name for name in list(sys.modules) if name == self.name or name.startswith(self.name + ".")}
 
 
 _LOCK = threading.RLock()

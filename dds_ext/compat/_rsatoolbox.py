@@ -137,10 +137,10 @@ def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -
     (k1, k2) scores; float32 for "cosine" and "corr" of float32 dissimilarities, else float64. A position that is NaN in
     any RDM is left out of all; rdm1 and rdm2 must have the same such positions.
 
-    A vector that is 0 under "cosine", or constant under "corr" or "spearman", scores 0 with all. Where such a vector
-    stands among others, rsatoolbox 0.3.2 may repeat and move the others' scores; those calls are passed on. So are
-    float32 with such a vector under "cosine" and "corr", a constant whose mean is rounded under "corr" (rsatoolbox
-    correlates what rounding leaves), and constant vectors under the taus (tau-b is NaN).
+    A vector that is 0 under "cosine", or constant under "corr", "spearman" or "tau-a", scores 0 with all. Where such a
+    vector stands among others, rsatoolbox 0.3.2 may, but for "tau-a", repeat and move the others' scores; those calls
+    are passed on. So are float32 with such a vector under "cosine" and "corr", a constant whose mean is rounded under
+    "corr" (rsatoolbox correlates what rounding leaves), and constant vectors under "tau-b" (it is NaN).
     """
     if method not in METHODS:
         raise NotServed(f"method {method!r}")
