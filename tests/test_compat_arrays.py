@@ -133,17 +133,13 @@ def test_sklearn_of_two_sets(name: str, options: dict[str, Any]) -> None:
         assert_same(name, original, X, Y, **options)
 
 
-@pytest.mark.parametrize(
-    "kind", ["dense", "float32", "float16", "integers", "zero rows", "constant rows", "one zero row"]
-)
-@pytest.mark.parametrize(
-    "metric", ["manhattan", "cityblock", "l1", "euclidean", "l2", "cosine", "sqeuclidean", "correlation", "chebyshev"]
-)
+@pytest.mark.parametrize("kind", ["float32", "integers", "zero rows", "one zero row"])
+@pytest.mark.parametrize("metric", ["manhattan", "euclidean", "cosine", "sqeuclidean", "correlation"])
 def test_sklearn_in_jobs(metric: str, kind: str) -> None:
     """More than one job gives float32 of float32, and the diagonal of a zero row is not known to be one."""
     X = INPUTS[kind]
-    exact = 1e-6 if metric in ("euclidean", "l2") else 1e-13  # sqrt(1e-15) of scikit-learn's own
-    for options in ({"n_jobs": 2}, {"n_jobs": -1}, {"Y": X[:3].astype(float), "n_jobs": 2}):
+    exact = 1e-6 if metric == "euclidean" else 1e-13  # sqrt(1e-15) of scikit-learn's own
+    for options in ({"n_jobs": 2}, {"Y": X[:3].astype(float), "n_jobs": 2}):
         assert_same("pairwise_distances", pairwise.pairwise_distances, X, metric=metric, exact=exact, **options)
     with joblib.parallel_config("threading", n_jobs=2):
         assert_same("pairwise_distances", pairwise.pairwise_distances, X, metric=metric, exact=exact)

@@ -264,11 +264,12 @@ def test_compare_serves_vectors_of_norm_0(method: str) -> None:
 
 def test_compare_serves_constant_vectors_under_tau_a() -> None:
     b = vectors(2, 5, seed=1)
+    pairs = [p for V in (CONSTANTS, CONSTANTS[2:], CONSTANTS[[2, 0, 3]]) for p in ((V, b), (b, V), (V, V))]
+    wanted = [original_compare(first, second, "tau-a") for first, second in pairs]
     with compat.patch("rsatoolbox") as counts:
-        for V in (CONSTANTS, CONSTANTS[2:], CONSTANTS[[2, 0, 3]]):
-            for first, second in ((V, b), (b, V), (V, V)):
-                got = rsatoolbox.rdm.compare(first, second, "tau-a")
-                np.testing.assert_allclose(got, original_compare(first, second, "tau-a"), rtol=0, atol=SCORE)
+        got = [rsatoolbox.rdm.compare(first, second, "tau-a") for first, second in pairs]
+    for g, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=SCORE)
     assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=9)
 
 
