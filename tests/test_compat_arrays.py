@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,6 +133,18 @@ def test_sklearn_of_two_sets(name: str, options: dict[str, Any]) -> None:
         assert_same(name, original, X, Y, **options)
 
 
+@pytest.mark.parametrize("kind", ["float32", "integers", "zero rows", "one zero row"])
+@pytest.mark.parametrize("metric", ["manhattan", "euclidean", "cosine", "sqeuclidean", "correlation"])
+def test_sklearn_in_jobs(metric: str, kind: str) -> None:
+    """More than one job gives float32 of float32, and the diagonal of a zero row is not known to be one."""
+    X = INPUTS[kind]
+    exact = 1e-6 if metric == "euclidean" else 1e-13  # sqrt(1e-15) of scikit-learn's own
+    for options in ({"n_jobs": 2}, {"Y": X[:3].astype(float), "n_jobs": 2}):
+        assert_same("pairwise_distances", pairwise.pairwise_distances, X, metric=metric, exact=exact, **options)
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert_same("pairwise_distances", pairwise.pairwise_distances, X, metric=metric, exact=exact)
+
+
 @pytest.mark.parametrize("offset", [0, 1e4, 1e8])
 def test_squared_distances_do_not_cancel(offset: float) -> None:
     """Against sums in extended precision, where |x|^2 + |y|^2 - 2 x.y has lost the digits that the rows share."""
@@ -144,6 +157,12 @@ def test_squared_distances_do_not_cancel(offset: float) -> None:
     np.testing.assert_allclose(compat.pdist(X, "sqeuclidean"), distance.squareform(squares), rtol=tolerance)
     # exp(-s) takes a relative error of s to an absolute one of at most exp(-1) of it
     np.testing.assert_allclose(compat.rbf_kernel(X, X.copy()), np.exp(-squares / 17), rtol=0, atol=tolerance)
+
+
+def test_sklearn_with_awkward_gamma() -> None:
+    for gamma in (np.float32(2), np.int8(1), 10**400, np.inf, np.nan, 1 + 0j, np.complex64(1), np.array(1.0), [1.0]):
+        for name in ("laplacian_kernel", "rbf_kernel"):
+            assert_same(name, getattr(pairwise, name), DENSE, gamma=gamma)
 
 
 def test_sklearn_with_norms() -> None:
@@ -182,6 +201,35 @@ def test_scipy_options() -> None:
     assert_same("pdist", distance.pdist, DENSE, "minkowski", 3)
     np.testing.assert_allclose(
         distance.squareform(compat.pdist(DENSE)), distance.squareform(distance.pdist(DENSE)), rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("metric", SCIPY)
+def test_scipy_with_weights(metric: str) -> None:
+    some = random.random(17) * (np.arange(17) % 4 > 0)
+    first = np.eye(17)[0]
+    for X in (DENSE, DENSE.astype(np.float32), INPUTS["duplicates"], INPUTS["zero rows"], INPUTS["constant rows"]):
+        for w in (some, some.astype(np.float32), np.arange(17), first, first * 0, None):
+            assert_same("pdist", distance.pdist, X, metric, w=w)
+            assert_same("cdist", distance.cdist, X, DENSE[:4], metric, w=w)
+    for wrong in (-some, some[:5], some[None], list(some), np.full(17, np.nan), np.full(17, np.inf), some + 1j, "text"):
+        assert_same("pdist", distance.pdist, DENSE, metric, w=wrong)
+        assert_same("cdist", distance.cdist, DENSE, DENSE[:4], metric, w=wrong)
+    with compat.patch("scipy") as counts:
+        answer(distance.pdist, DENSE, metric, w=some)
+    assert counts["scipy.spatial.distance.pdist"].served == (metric not in ("chebyshev", "nothing"))
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "euclidean", "sqeuclidean"])
+def test_weighted_distances_do_not_cancel(metric: str) -> None:
+    """Against sums in extended precision of rows that share eight digits."""
+    X, w = DENSE + 1e8, random.random(17)
+    differences = np.abs(X.astype(np.longdouble)[:, None] - X)
+    sums = (w * (differences if metric == "cityblock" else differences**2)).sum(axis=-1)
+    wanted = np.sqrt(sums) if metric == "euclidean" else sums
+    # differences of rows within 1 to 10 of the first, with their weights: some 30 roundings of 1.1e-16 of the largest
+    np.testing.assert_allclose(
+        distance.squareform(compat.pdist(X, metric, w=w)), wanted, rtol=0, atol=4e-15 * float(wanted.max())
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 import rsatoolbox
 from numpy.typing import NDArray
 from rsatoolbox import inference
-from rsatoolbox.data import Dataset
+from rsatoolbox.data import Dataset, TemporalDataset
 from rsatoolbox.model import Model, ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted
 from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm import compare as original_compare
@@ -100,6 +101,96 @@ def test_calc_rdm_keeps_noise_and_the_measurements() -> None:
     np.testing.assert_array_equal(dataset.measurements, X)
 
 
+def numbered(count: int) -> list[Dataset]:
+    """Counts of 6 observations in 4 channels, two of each condition."""
+    random = np.random.default_rng(3)
+    labels = {"condition": [0, 1, 2] * 2, "run": [0] * 3 + [1] * 3}
+    return [
+        Dataset(random.poisson(5, size=(6, 4)) + 1.0, descriptors={"session": k}, obs_descriptors=labels)
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", [iter, lambda sets: (d for d in sets), lambda sets: map(copy.copy, sets)])
+@pytest.mark.parametrize("method", ["euclidean", "crossnobis", "poisson", "nothing"])
+def test_calc_rdm_of_an_iterator_loses_no_dataset(method: str, kind: Callable[[Any], Any]) -> None:
+    sets = numbered(3)
+    late = numbered(3)
+    late[2].measurements[0, 0] = np.nan
+    for data in (sets, late):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, kind(data), method, "condition")
+        got = answer(compat.calc_rdm, kind(data), method, "condition")
+        if isinstance(wanted, tuple):
+            assert got == wanted
+        else:
+            assert got.n_rdm == 3
+            assert_same_rdms(got, wanted, 1e-12)  # squares of up to 10, four of them
+
+
+def test_evaluations_of_an_iterator_of_models_are_the_originals() -> None:
+    data = grouped(6, 3)
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern", "eval_bootstrap_rdm"):
+        for form in (iter, lambda m: (each for each in m)):
+            wanted = answer(getattr(inference, name), form(models(6)), data, N=2)
+            assert wanted[0] is TypeError
+            assert answer(getattr(compat, name), form(models(6)), data, N=2) == wanted
+
+
+@pytest.mark.parametrize("method", ["euclidean", "correlation", "mahalanobis", "nothing"])
+def test_calc_rdm_of_measurements_over_time_is_the_originals_error(method: str) -> None:
+    data = TemporalDataset(
+        np.random.default_rng(4).normal(size=(5, 4, 3)),
+        obs_descriptors={"stimulus": np.arange(5)},
+        time_descriptors={"time": np.arange(3)},
+    )
+    for descriptor in (None, "stimulus"):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, data, method, descriptor)
+        assert wanted[0] in (ValueError, NotImplementedError)
+        assert answer(compat.calc_rdm, data, method, descriptor) == wanted
+
+
+def test_arguments_of_other_types_are_the_originals_to_answer() -> None:
+    X = np.random.default_rng(5).normal(size=(6, 4))
+    for method in ("euclidean", "correlation", "mahalanobis"):
+        wanted = rsatoolbox.rdm.calc_rdm(Dataset(np.ma.masked_array(X, X > 1)), method)
+        got = compat.calc_rdm(Dataset(np.ma.masked_array(X, X > 1)), method)
+        np.testing.assert_array_equal(got.dissimilarities, wanted.dissimilarities)
+    V, fixed = vectors(3, 6), ModelFixed("m", vectors(1, 6)[0])
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("boot_noise_ceiling", (V,)),
+        *((name, (fixed, V)) for name in ("eval_bootstrap", "eval_bootstrap_pattern", "eval_bootstrap_rdm")),
+        ("eval_bootstrap", (fixed, RDMs(V), {1: None})),
+    ]
+    for name, arguments in calls:
+        wanted = answer(getattr(inference, name), *arguments)
+        assert wanted[0] in (AttributeError, KeyError)
+        assert answer(getattr(compat, name), *arguments) == wanted
+    for data in (None, 3, [3], V.tolist()):
+        for function in ("calc_rdm", "compare"):
+            arguments = (data, data) if function == "compare" else (data,)
+            wanted = answer(getattr(rsatoolbox.rdm, function), *arguments)
+            assert issubclass(wanted[0], Exception)
+            with compat.patch("rsatoolbox") as counts:
+                assert answer(getattr(rsatoolbox.rdm, function), *arguments) == wanted
+            assert counts[f"rsatoolbox.rdm.{function}"].passed_on == 1
+
+
+@pytest.mark.parametrize("method", ["euclidean", "correlation", "mahalanobis"])
+def test_calc_rdm_with_a_list_of_noises(method: str) -> None:
+    sets = numbered(2)
+    one = np.diag([1.0, 2, 3, 4])
+    for noise in ([one, one * 2], one, [None, None], [one], "no", {0: one, 1: one}):
+        wanted = answer(rsatoolbox.rdm.calc_rdm, sets, method, "condition", noise)
+        with compat.patch("rsatoolbox") as counts:
+            got = answer(rsatoolbox.rdm.calc_rdm, sets, method, "condition", noise)
+        if isinstance(wanted, tuple):
+            assert got == wanted
+            continue
+        assert_same_rdms(got, wanted, 1e-12)  # squares of up to 10, four of them
+        unused = method != "mahalanobis" or noise[0] is None  # by rsatoolbox itself
+        assert counts["rsatoolbox.rdm.calc_rdm"].served == unused
+
+
 AWKWARD = {
     "plain": vectors(3, 9),
     "ties": vectors(3, 9, levels=4),
@@ -169,6 +260,17 @@ def test_compare_serves_vectors_of_norm_0(method: str) -> None:
         assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=4)
         rsatoolbox.rdm.compare(ZEROS[[2, 0, 1]], b, method)  # the original's scores are not in their places
         assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=4, passed_on=1)
+
+
+def test_compare_serves_constant_vectors_under_tau_a() -> None:
+    b = vectors(2, 5, seed=1)
+    pairs = [p for V in (CONSTANTS, CONSTANTS[2:], CONSTANTS[[2, 0, 3]]) for p in ((V, b), (b, V), (V, V))]
+    wanted = [original_compare(first, second, "tau-a") for first, second in pairs]
+    with compat.patch("rsatoolbox") as counts:
+        got = [rsatoolbox.rdm.compare(first, second, "tau-a") for first, second in pairs]
+    for g, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=SCORE)
+    assert counts["rsatoolbox.rdm.compare"] == compat.Calls(served=9)
 
 
 def test_noise_ceiling_of_zeros_is_the_originals_error() -> None:
@@ -314,6 +416,92 @@ def test_bootstrap_passed_on() -> None:
     for method in ("tau-b", "corr", "spearman"):
         for name in ("eval_bootstrap", "eval_bootstrap_pattern"):
             assert_same_evaluation(name, ModelFixed("m", vectors(1, 6)[0]), constant, method=method, N=5, served=False)
+
+
+@pytest.mark.parametrize("method", ["spearman", "tau-a"])
+@pytest.mark.parametrize(("name", "n"), [("eval_bootstrap_pattern", 6), ("eval_bootstrap", 8)])
+def test_samples_of_few_conditions_do_not_spoil_the_others(name: str, n: int, method: str) -> None:
+    """Of 1000 samples some hold 3 conditions, where pooled ranks tie and the model of two categories is constant."""
+    random = np.random.default_rng(8)
+    data = RDMs(random.random((5, n * (n - 1) // 2)))
+    categories = np.arange(n) % 2
+    both = [
+        ModelFixed("random", random.random(n * (n - 1) // 2)),
+        ModelFixed("categories", (categories[:, None] != categories)[np.triu_indices(n, 1)].astype(float)),
+    ]
+    np.random.seed(3)
+    with compat.patch("rsatoolbox") as counts:
+        got = getattr(inference, name)(both, data, method=method, N=1000)
+    assert counts[f"rsatoolbox.inference.{name}"] == compat.Calls(served=1)
+    np.random.seed(3)
+    compared = 0
+    for k in range(1000):
+        rdms = np.random.randint(0, 5, size=5) if name == "eval_bootstrap" else np.arange(5)
+        conditions = np.random.randint(0, n, size=n)
+        if len(np.unique(conditions)) != 3 or compared == 15:
+            continue
+        compared += 1
+        sample = data.subsample("index", rdms).subsample_pattern("index", conditions)
+        for m, model in enumerate(both):
+            wanted = original_compare(model.predict_rdm().subsample_pattern("index", conditions), sample, method)
+            np.testing.assert_allclose(got.evaluations[k, m], np.mean(wanted), rtol=0, atol=SCORE)
+        ceiling = inference.boot_noise_ceiling(sample, method)
+        np.testing.assert_allclose(got.noise_ceiling[:, k], ceiling, rtol=0, atol=SCORE)
+    assert compared == 15
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "kendall"])
+def test_bootstrap_with_samples_that_are_constant(method: str) -> None:
+    """In samples of the last four conditions alone a model and an RDM of the data are constant, and one is 0."""
+    data = grouped(6, 4)
+    V = data.dissimilarities
+    late = np.triu_indices(6, 1)[0] >= 2
+    V[1, late], V[2, late] = 0.1, 0
+    ceiling = method not in ("cosine", "corr")  # rsatoolbox raises for such a sample's
+    fixed = ModelFixed("m", np.where(late, 0.3, vectors(1, 6, seed=1)[0]))
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern"):
+        assert_same_evaluation(name, [fixed, models(6)[0]], data, method=method, N=40, boot_noise_ceil=ceiling)
+
+
+def test_bootstrap_of_a_descriptor_that_is_none_is_the_originals_error() -> None:
+    for name in ("eval_bootstrap", "eval_bootstrap_pattern"):
+        wanted = answer(getattr(inference, name), models(6), grouped(6, 3), N=2, pattern_descriptor=None)
+        assert wanted == (KeyError, "None")
+        assert answer(getattr(compat, name), models(6), grouped(6, 3), N=2, pattern_descriptor=None) == wanted
+
+
+@pytest.mark.parametrize("method", ["corr", "cosine"])
+def test_noise_ceiling_of_rdms_that_cancel(method: str) -> None:
+    V = vectors(3, 5) - 1
+    V[1] = -V[0] / 3
+    got, wanted = (f(RDMs(V), method) for f in (compat.boot_noise_ceiling, inference.boot_noise_ceiling))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=SCORE)
+
+
+@pytest.mark.parametrize("method", ["spearman", "tau-a", "tau-b"])
+def test_warns_of_mean_ranks_as_the_original_does(method: str) -> None:
+    data = grouped(6, 3)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("boot_noise_ceiling", {}),
+        ("eval_fixed", {"models": models(6)}),
+        *((name, {"models": models(6), "N": 2, **options}) for name, options in EVALUATIONS),
+    ]
+
+    def told(name: str, options: dict[str, Any]) -> set[tuple[Any, str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            first = (options.pop("models"), data) if "models" in options else (data,)
+            getattr(inference, name)(*first, method=method, **options)
+        return {(w.category, str(w.message)) for w in caught}
+
+    for name, options in calls:
+        np.random.seed(1)
+        wanted = told(name, dict(options))
+        assert len(wanted) == (method != "spearman")
+        np.random.seed(1)
+        with compat.patch("rsatoolbox") as counts:
+            assert told(name, dict(options)) == wanted
+        assert sum(c.passed_on for c in counts.values()) == 0
 
 
 def test_bootstrap_with_parameters() -> None:

@@ -10,13 +10,15 @@ or, for scripts that are not to be touched, put the whole set in place::
 
 Each takes what its original takes and returns what it returns: numbers differ by rounding alone, which is the
 original's where it forms squared distances as |x|^2 + |y|^2 - 2 x.y; results are float64 wherever the original's are.
-What the engine does not serve (sparse input, weights, NaN, one of the rarer metrics) is passed on to the original,
+What the engine does not serve (sparse input, NaN, iterators, one of the rarer metrics) is passed on to the original,
 which also raises its own errors. The packages are imported when one of their functions is first asked for; none of them
-is needed otherwise.
+is needed otherwise, and the functions of those that are not installed are not there.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from typing import Any
 
 from dds_ext.compat._patch import PACKAGES, Calls, loaded, patch
@@ -53,11 +55,24 @@ _FUNCTIONS = {
 }
 _PACKAGE_OF = {name: package for package, names in _FUNCTIONS.items() for name in names}
 
-__all__ = ["PACKAGES", "Calls", "patch", *_PACKAGE_OF]
+
+def _installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+__all__ = ["PACKAGES", "Calls", "patch", *(name for name, package in _PACKAGE_OF.items() if _installed(package))]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PACKAGE_OF:
         raise AttributeError(f"module 'dds_ext.compat' has no attribute {name!r}")
-    globals().update({f.__qualname__: f for _, f in loaded(_PACKAGE_OF[name]).pairs})
+    package = _PACKAGE_OF[name]
+    if not _installed(package):
+        told = f"dds_ext.compat.{name} stands for a function of {package}, which is not installed: install {package}"
+        # `from dds_ext.compat import name` drops an AttributeError's words for its own, which do not name the package
+        imported = (
+            sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        )  # CPython's, where the name is looked for first
+        raise ModuleNotFoundError(told, name=package) if imported else AttributeError(told)
+    globals().update({f.__qualname__: f for _, f in loaded(package).pairs})
     return globals()[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 from dds_ext.compat._drop_in import NotServed
 from dds_ext.compat._weighted import TAUS, Vectors, Weights, expanded, norms, prepared, similarities
+
+Scores = tuple[Vectors, tuple[float, float] | None]
+"""A sample's mean score of each model (M,), and its noise ceiling, lower and upper."""
 
 
 @dataclass
@@ -28,9 +32,7 @@ class Evaluator:
         self._all = np.concatenate([self.models, self.data])
         self._order = None if self.method in TAUS else self._all.argsort(axis=1)
 
-    def evaluate(
-        self, pairs: Weights | None, counts: Weights, ceiling: bool
-    ) -> tuple[Vectors, tuple[float, float] | None]:
+    def evaluate(self, pairs: Weights | None, counts: Weights, ceiling: bool) -> Scores:
         """One sample's mean score of each model (M,), and its noise ceiling, lower and upper.
 
         Parameters
@@ -70,7 +72,11 @@ class Evaluator:
         own = (self.groups == drawn[:, None]) * counts  # (groups, R)
         others = counts - own if len(drawn) > 1 else own
         # ranks and their halves add up exactly, so that ties stay ties
-        pooled = prepared(np.concatenate([counts[None], others]) @ data, self.method, pairs)
+        means = np.concatenate([counts[None], others]) @ data
+        # rsatoolbox compares what rounding leaves of RDMs of norm 1 whose sum is 0
+        if self.method in ("cosine", "corr") and (norms(means, pairs) < 1e-6).any():
+            raise NotServed("RDMs that cancel")
+        pooled = prepared(means, self.method, pairs)
         upper = own @ similarities(pooled[:1], data, self.method, pairs)[0] / own.sum(axis=1)
         if self.method in TAUS:  # one by one: a tau of every mean with every RDM would take long
             tau = [similarities(p[None], data[o > 0], self.method)[0] for p, o in zip(pooled[1:], own, strict=True)]
@@ -81,48 +87,77 @@ class Evaluator:
 
 
 @dataclass
+class Drawn:
+    """A bootstrap sample of one dimension."""
+
+    selection: tuple[str, npt.NDArray[Any]]
+    """The descriptor and the values drawn, as rsatoolbox's `subsample` takes them."""
+    different: int
+    """How many different values."""
+    counts: Weights
+    """How often the sample holds each item."""
+
+
+@dataclass
 class Draws:
     """A bootstrap over one dimension: the values of a descriptor are drawn with replacement."""
 
+    descriptor: str
+    values: npt.NDArray[Any]
+    """The different values that it has."""
     labels: npt.NDArray[np.intp]
-    """For each item the value it has, by number."""
-    values: int
-    """How many values there are."""
+    """For each item which of them."""
 
     @staticmethod
-    def of(descriptor: Any) -> Draws:
-        values, labels = np.unique(np.asarray(descriptor), return_inverse=True)
-        return Draws(labels, len(values))
+    def of(descriptors: dict[str, Any], descriptor: str) -> Draws:
+        if descriptor not in descriptors:
+            raise NotServed(f"no descriptor {descriptor!r}")
+        values, labels = np.unique(np.asarray(descriptors[descriptor]), return_inverse=True)
+        return Draws(descriptor, values, labels)
 
-    def draw(self) -> tuple[Weights, int]:
-        """How often a sample holds each item, and how many different values. One call of NumPy's generator, which is
-        rsatoolbox's: so the same seed gives the same samples.
+    def draw(self) -> Drawn:
+        """A sample. One call of NumPy's generator, which is rsatoolbox's: so the same seed gives the same samples."""
+        drawn = np.random.randint(0, len(self.values), size=len(self.values))
+        times = np.bincount(drawn, minlength=len(self.values))
+        return Drawn((self.descriptor, self.values[drawn]), int(np.count_nonzero(times)), times[self.labels])
+
+
+@dataclass
+class Bootstrap:
+    """Samples of RDMs, of conditions, or of both: what is None is not drawn, and is whole in every sample."""
+
+    evaluator: Evaluator
+    rdms: Draws | None
+    patterns: Draws | None
+    by_rsatoolbox: Callable[[Drawn | None, Drawn | None], Scores]
+    """Evaluates a sample of RDMs and of conditions as slowly as rsatoolbox does."""
+
+    def run(self, N: int, ceiling: bool) -> tuple[Vectors, Vectors]:
+        """Scores (N, M) and noise ceilings (2, N) of N samples; NaN for a sample of fewer than 3 different conditions.
+
+        Where both are drawn the RDMs come first, as in rsatoolbox. A sample that the evaluator does not serve, for
+        example one whose few conditions leave an RDM constant, is left to rsatoolbox; data that it does not serve as a
+        whole are refused before anything is drawn.
         """
-        times = np.bincount(np.random.randint(0, self.values, size=self.values), minlength=self.values)
-        return times[self.labels], int(np.count_nonzero(times))
-
-
-def sampled(
-    evaluator: Evaluator, rdms: Draws | None, patterns: Draws | None, N: int, ceiling: bool
-) -> tuple[Vectors, Vectors]:
-    """Scores (N, M) and noise ceilings (2, N) of N samples; NaN for a sample of fewer than 3 different conditions.
-
-    Where both are drawn the RDMs come first, as in rsatoolbox.
-    """
-    once = np.ones(len(evaluator.data), np.int64)
-    scores = np.full((N, len(evaluator.models)), np.nan)
-    ceilings = np.full((2, N), np.nan)
-    if patterns is not None:
-        i, j = np.triu_indices(len(patterns.labels), 1)
-    for sample in range(N):
-        counts = once if rdms is None else rdms.draw()[0]
-        pairs = None
-        if patterns is not None:
-            times, different = patterns.draw()
-            if different < 3:
-                continue
-            pairs = times[i] * times[j]
-        scores[sample], bounds = evaluator.evaluate(pairs, counts, ceiling)
-        if bounds is not None:
-            ceilings[:, sample] = bounds
-    return scores, ceilings
+        once = np.ones(len(self.evaluator.data), np.int64)
+        pairs = None if self.patterns is None else np.ones(self.evaluator.data.shape[1], np.int64)
+        self.evaluator.evaluate(pairs, once, ceiling)
+        scores = np.full((N, len(self.evaluator.models)), np.nan)
+        ceilings = np.full((2, N), np.nan)
+        if self.patterns is not None:
+            i, j = np.triu_indices(len(self.patterns.labels), 1)
+        for sample in range(N):
+            rdms = None if self.rdms is None else self.rdms.draw()
+            patterns = None if self.patterns is None else self.patterns.draw()
+            if patterns is not None:
+                if patterns.different < 3:
+                    continue
+                pairs = patterns.counts[i] * patterns.counts[j]
+            counts = once if rdms is None else rdms.counts
+            try:
+                scores[sample], bounds = self.evaluator.evaluate(pairs, counts, ceiling)
+            except NotServed:
+                scores[sample], bounds = self.by_rsatoolbox(rdms, patterns)
+            if bounds is not None:
+                ceilings[:, sample] = bounds
+        return scores, ceilings

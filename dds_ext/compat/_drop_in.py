@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ class NotServed(Exception):
     """What a fast way raises for a call that it leaves to the original, with the reason."""
 
 
-_REFUSALS = (NotServed, TypeError, ValueError, ArithmeticError)
-"""How a fast way refuses a call: itself, or by the engine's or the package's checks. Anything else, such as a
-MemoryError, is a failure, and the caller's to see.
+_REFUSALS = (NotServed, ValueError)
+"""How a fast way refuses a call: itself, or by the engine's or the package's checks of the values. Anything else, such
+as a TypeError or MemoryError, is a failure, and the caller's to see.
 """
 
 _running = threading.local()
@@ -26,9 +26,9 @@ _running = threading.local()
 class DropIn:
     """A function of another package, and the fast way to its answers.
 
-    `fast` has the original's signature. A call that it refuses, by NotServed or by an error about the arguments, is
+    `fast` has the original's signature. A call that does not fit it, or that it refuses by NotServed or ValueError, is
     passed on to the original with the arguments as they came: so errors, warnings and rare options are the original's
-    own.
+    own. A call with an iterator, which can be read only once, is passed on unread.
     """
 
     name: str
@@ -51,7 +51,12 @@ class DropIn:
             try:
                 refusal = None
                 try:
-                    signature.bind(*args, **kwargs)
+                    try:
+                        signature.bind(*args, **kwargs)
+                    except TypeError as error:
+                        raise NotServed(str(error)) from error
+                    if any(isinstance(a, Iterator) for a in (*args, *kwargs.values())):
+                        raise NotServed("an iterator, which can be read only once: give a list")
                     result = self.fast(*args, **kwargs)
                 except _REFUSALS as error:  # the original says what is wrong, in its words and of its type
                     refusal = str(error)

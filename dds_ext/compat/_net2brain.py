@@ -23,7 +23,7 @@ _METRICS = {
 
 
 def _features(x: Any, f: str, device: Any, dtype: Any) -> torch.Tensor:
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
         x = torch.from_numpy(x)
     if not isinstance(x, torch.Tensor) or x.ndim != 2 or x.requires_grad:
         raise NotServed("not a plain matrix")

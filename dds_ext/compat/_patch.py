@@ -40,6 +40,8 @@ class _Package:
     """The counts of the patches in force."""
     imported: set[str] = field(default_factory=set)
     """The script's names of stand-ins that it had from `dds_ext.compat` itself, and keeps."""
+    before: set[str] = field(default_factory=set)
+    """The modules that were there before the patches in force."""
 
     def load(self) -> None:
         if not self.pairs:
@@ -61,13 +63,19 @@ class _Package:
         if not self.listeners:
             stand_ins = {id(stand_in) for _, stand_in in self.pairs}
             self.imported = {key for key, value in vars(sys.modules["__main__"]).items() if id(value) in stand_ins}
+            self.before = set(sys.modules)
         self.listeners.append(counts)
-        _replace(self.name, {id(original): stand_in for original, stand_in in self.pairs})
+        _replace(self._own_modules(), {id(original): stand_in for original, stand_in in self.pairs})
 
     def end(self, counts: dict[str, Calls]) -> None:
         self.listeners = [c for c in self.listeners if c is not counts]
         if not self.listeners:
-            _replace(self.name, {id(stand_in): original for original, stand_in in self.pairs}, self.imported)
+            late = {name for name in set(sys.modules) - self.before if not name.startswith("dds_ext.")}
+            by = {id(stand_in): original for original, stand_in in self.pairs}
+            _replace(self._own_modules() | late, by, self.imported)
+
+    def _own_modules(self) -> set[str]:
+        return {name for name in list(sys.modules) if name == self.name or name.startswith(self.name + ".")}
 
 
 _LOCK = threading.RLock()
@@ -81,17 +89,15 @@ def loaded(package: str) -> _Package:
     return _LOADED[package]
 
 
-def _replace(package: str, by: Mapping[int, Callable[..., Any]], spared: Set[str] = frozenset()) -> None:
-    """Puts objects in the place of others, those of the given ids, in the package's modules and in `__main__`, of
-    whose names some are spared.
+def _replace(modules: Set[str], by: Mapping[int, Callable[..., Any]], spared: Set[str] = frozenset()) -> None:
+    """Puts objects in the place of others, those of the given ids, in the modules and in `__main__`, of whose names
+    some are spared.
 
-    A package refers to a function by names in its modules and in tables there, such as scikit-learn's
-    PAIRWISE_KERNEL_FUNCTIONS.
+    A module refers to a function by names and in tables, such as scikit-learn's PAIRWISE_KERNEL_FUNCTIONS; in
+    `__main__` names alone are replaced.
     """
-    for name, module in list(sys.modules.items()):
-        if name != "__main__" and name != package and not name.startswith(package + "."):
-            continue
-        tables = [vars(module)]
+    for name in modules | {"__main__"}:
+        tables = [getattr(sys.modules.get(name), "__dict__", {})]  # what stands in sys.modules may be no module
         tables += [t for t in tables[0].values() if isinstance(t, dict) and name != "__main__"]
         for table in tables:
             for key, value in list(table.items()):
@@ -107,15 +113,17 @@ class patch:
     packages : which packages' functions: "sklearn", "scipy", "rsatoolbox", "net2brain".
 
     Every reference in the package's own modules is replaced, tables of functions included, and every name in the script
-    itself (`__main__`); modules of other packages keep what they imported before. Called as a function it holds until
-    `undo`; as a context manager until the block ends::
+    itself (`__main__`), whatever it is called; all other modules keep what they imported before. An original is kept in
+    a list or a dict of the script, and is the `__wrapped__` of what stands in for it. Called as a function the patch
+    holds until `undo`; as a context manager until the block ends::
 
         with dds_ext.compat.patch("rsatoolbox") as counts:
             result = rsatoolbox.inference.eval_bootstrap_pattern(models, data, method="spearman")
         counts["rsatoolbox.inference.eval_bootstrap_pattern"].served  # 1
 
-    Undoing puts back the very objects that were there, in modules imported in between too. Patches may overlap: a
-    package is restored when the last of them ends. What is put in place are the functions of `dds_ext.compat`
+    Undoing puts back the very objects that were there, and puts the originals in the names and tables of all modules
+    imported in between, those included that such a module had from `dds_ext.compat`. Patches may overlap: a package is
+    restored when the last of them ends. What is put in place are the functions of `dds_ext.compat`
     themselves, and pickles refer to them there: an estimator fitted under a patch can be saved and loaded without it.
     While a patch holds, an original that was kept from before cannot be pickled: its name leads to another function.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Real
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import effective_n_jobs  # type: ignore[import-untyped]
 from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.metrics import pairwise
@@ -40,8 +42,12 @@ def _in_float64(f: str, X: Matrix, Y: Matrix, gamma: float | None = None) -> Mat
 
 
 def _check_gamma(gamma: Any) -> None:
-    if gamma is not None and (isinstance(gamma, bool) or not isinstance(gamma, Real)):
+    if gamma is None:
+        return
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float | np.integer | np.floating):
         raise NotServed("gamma is not a number")
+    if not 0 < gamma <= sys.float_info.max:
+        raise NotServed("gamma is not above 0, or beyond float64")
 
 
 def _check_flag(flag: Any) -> None:
@@ -122,28 +128,37 @@ def euclidean_distances(
 def pairwise_distances(
     X: Any, Y: Any = None, metric: Any = "euclidean", *, n_jobs: Any = None, ensure_all_finite: Any = True, **kwds: Any
 ) -> Matrix:
-    """sklearn.metrics.pairwise.pairwise_distances, served for seven metrics.
+    """sklearn.metrics.pairwise.pairwise_distances, served for eight names of metrics.
 
     "manhattan", "cityblock" and "l1" are `manhattan_distances`, "euclidean" and "l2" `euclidean_distances`, "cosine"
-    `cosine_distances`; "sqeuclidean" and "correlation" (1 - r) are SciPy's, always in float64. Other metrics, sparse
-    input, further arguments of a metric, NaN and constant rows under "correlation" are passed on. `n_jobs` is checked
-    and has no further effect: the engine has threads of its own.
+    `cosine_distances`; "sqeuclidean" and "correlation" (1 - r) are SciPy's, in float64. Other metrics, sparse input,
+    further arguments of a metric, NaN and constant rows under "correlation" are passed on.
+
+    The engine has threads of its own, whatever `n_jobs`. Where it asks for more than one job all metrics return float32
+    of float32 input, and a zero row is at cosine distance 1 from itself, as the original's slices are.
     """
     if kwds or ensure_all_finite is not True or not isinstance(metric, str):
         raise NotServed("arguments of a metric, NaN, or a metric that is not a name")
     if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0):
         raise NotServed("n_jobs")
-    if metric in ("manhattan", "cityblock", "l1"):
-        return manhattan_distances(X, Y)
-    if metric in ("euclidean", "l2"):
-        return euclidean_distances(X, Y)
-    if metric == "cosine":
-        return cosine_distances(X, Y)
-    if metric in ("sqeuclidean", "correlation"):
-        f = "pearson" if metric == "correlation" else metric
-        return _in_float64(f, *_checked(X, Y, dtype="infer_float"))
-    raise NotServed(f"metric {metric!r}")
+    if metric not in _DISTANCES:
+        raise NotServed(f"metric {metric!r}")
+    D = _DISTANCES[metric](X, Y)
+    if effective_n_jobs(n_jobs) != 1:
+        X, Y = _checked(X, Y)
+        D = D.astype(np.result_type(X, Y), copy=False)
+        if metric == "cosine" and X is Y:
+            np.fill_diagonal(D, np.where(X.any(axis=1), 0, 1))
+    return D
 
+
+_DISTANCES: dict[str, Callable[[Any, Any], Matrix]] = {
+    **dict.fromkeys(("manhattan", "cityblock", "l1"), manhattan_distances),
+    **dict.fromkeys(("euclidean", "l2"), euclidean_distances),
+    "cosine": cosine_distances,
+    "sqeuclidean": lambda X, Y: _in_float64("sqeuclidean", *_checked(X, Y)),
+    "correlation": lambda X, Y: _in_float64("pearson", *_checked(X, Y)),
+}
 
 DROP_INS = tuple(
     DropIn(f"sklearn.metrics.pairwise.{fast.__name__}", getattr(pairwise, fast.__name__), fast)

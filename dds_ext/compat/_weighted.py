@@ -53,7 +53,8 @@ def prepared(
 ) -> Vectors:
     """What a method compares of vectors: themselves, centred, as ranks, or as centred ranks.
 
-    A constant vector that rounding does not centre to 0 is not served: rsatoolbox correlates what is left of it.
+    A constant vector that rounding does not centre to 0 is not served: rsatoolbox correlates what is left of it. With
+    weights no constant one is, since what is left depends on the copies.
     """
     if method in ("spearman", "rho-a", *TAUS):
         V = mid_ranks(V, weights, order)
@@ -62,7 +63,8 @@ def prepared(
         if method == "corr":
             constant = V.min(axis=1) == V.max(axis=1)
             one_by_one = V[constant].cumsum(axis=1)[:, -1] / V.shape[1]  # as NumPy adds in Fortran order
-            if centred[constant].any() or (one_by_one != V[constant, 0]).any():
+            rounded = centred[constant].any() or (one_by_one != V[constant, 0]).any()
+            if rounded or (weights is not None and constant.any()):
                 raise NotServed("a constant vector whose mean is rounded")
         V = centred
     return V
@@ -77,8 +79,8 @@ def norms(a: Vectors, weights: Weights | None = None) -> Vectors:
 def similarities(a: Vectors, b: Vectors, method: str, weights: Weights | None = None) -> Vectors:
     """The scores (k, l) of prepared vectors (k, L) and (l, L).
 
-    The cosine, of vectors that are not 0, except: rho-a, 12 / (L^3 - L) times the product of centred ranks; the taus,
-    which take no weights, of vectors that are not constant.
+    The cosine, which is 0 for a vector of `a` that is 0; those of `b` may not be. Except: rho-a, 12 / (L^3 - L) times
+    the product of centred ranks; the taus, which take no weights: tau-a is 0 for constant vectors, tau-b takes none.
     """
     if method in TAUS:
         return _taus(a, b, method)
@@ -86,19 +88,30 @@ def similarities(a: Vectors, b: Vectors, method: str, weights: Weights | None = 
     if method == "rho-a":
         length = float(a.shape[1] if weights is None else weights.sum())
         return np.asarray(products * 12 / (length**3 - length))
-    scale = np.outer(norms(a, weights), norms(b, weights))
-    if not scale.all():
+    lengths, others = norms(a, weights), norms(b, weights)
+    if not others.all():
         raise NotServed("a vector of norm 0")
-    return np.asarray(products / scale)
+    return np.asarray(products / np.outer(np.where(lengths == 0, 1, lengths), others))
 
 
 def _taus(a: Vectors, b: Vectors, method: str) -> Vectors:
-    tau = to_numpy(scores(a, b, "kendall", ["rdm1"] * len(a), ["rdm2"] * len(b)))
+    vary = [V.min(axis=1) < V.max(axis=1) for V in (a, b)]
     if method != "tau-a":
-        return tau
+        if not all(each.all() for each in vary):
+            raise NotServed("a constant vector")  # whose tau-b is NaN
+        return _tau_b(a, b)
     # tau-b divides by the pairs that are not tied, tau-a by all
-    pairs = a.shape[1] * (a.shape[1] - 1) / 2
-    return np.asarray(tau * np.sqrt(np.outer(1 - _tied(a) / pairs, 1 - _tied(b) / pairs)))
+    tau = np.zeros((len(a), len(b)))
+    a, b = a[vary[0]], b[vary[1]]
+    if len(a) and len(b):
+        pairs = a.shape[1] * (a.shape[1] - 1) / 2
+        scale = np.sqrt(np.outer(1 - _tied(a) / pairs, 1 - _tied(b) / pairs))
+        tau[np.outer(*vary)] = (_tau_b(a, b) * scale).ravel()
+    return tau
+
+
+def _tau_b(a: Vectors, b: Vectors) -> Vectors:
+    return to_numpy(scores(a, b, "kendall", ["rdm1"] * len(a), ["rdm2"] * len(b)))
 
 
 def _tied(a: Vectors) -> Vectors:
