@@ -69,10 +69,8 @@ def __getattr__(name: str) -> Any:
     package = _PACKAGE_OF[name]
     if not _installed(package):
         told = f"dds_ext.compat.{name} stands for a function of {package}, which is not installed: install {package}"
-        # `from dds_ext.compat import name` drops an AttributeError's words for its own, which do not name the package
-        imported = (
-            sys._getframe(1).f_code.co_name == "_handle_fromlist"
-        )  # CPython's, where the name is looked for first
+        # `from dds_ext.compat import name` would drop an AttributeError's words; CPython looks for the name here first
+        imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
         raise ModuleNotFoundError(told, name=package) if imported else AttributeError(told)
     globals().update({f.__qualname__: f for _, f in loaded(package).pairs})
     return globals()[name]
