@@ -42,6 +42,8 @@ def _errors_in_one_line() -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         raise click.exceptions.Exit(0) from None
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # it is the help, and shows itself
     except click.UsageError as error:
         error.ctx = None  # click would print two lines of usage before the message
         raise

@@ -259,6 +259,12 @@ def test_help_of_every_command_has_examples(dds: Run) -> None:
         assert re.search(rf"^ +dds {command}( |$)", examples, re.MULTILINE)
 
 
+def test_without_arguments_it_helps(dds: Run) -> None:
+    result = dds()
+    assert isinstance(result.exception, SystemExit) and result.exit_code == 2  # click's for help that was not asked for
+    assert result.stderr == dds("--help").stdout
+
+
 def test_options_mean_the_same_everywhere() -> None:
     """Those of one name have one text, and every command gives its result as JSON."""
     helps: dict[str, set[str | None]] = {}
