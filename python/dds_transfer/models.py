@@ -50,11 +50,7 @@ def load_model(source: str, *, weights: str | Path | None = None, pretrained: bo
         ValueError: no such model, weights that do not fit, no network, or a factory that fails; the message says which.
         ModuleNotFoundError: the library is not installed.
     """
-    library, colon, name = source.partition(":")
-    if not (library and colon and name):
-        raise ValueError(
-            f"no model {source!r}: write torchvision:NAME, timm:NAME, hf:NAME, hf:FOLDER or package.module:factory"
-        )
+    library, name = _parts(source)
     if pretrained and (weights is not None or library not in _BUILDERS):
         raise ValueError(f"{source}: pretrained weights are those of {', '.join(_BUILDERS)}, without a file of weights")
     try:
@@ -71,8 +67,28 @@ def load_model(source: str, *, weights: str | Path | None = None, pretrained: bo
 
 
 def model_name(source: str, weights: str | Path | None = None) -> str:
-    """What to call a model in file names: the last part of its name, or the name of its file of weights."""
-    return Path(weights).stem if weights is not None else Path(source.partition(":")[2]).name
+    """What to call a model in file names: the last part of its name, or the name of its file of weights.
+
+    A folder of ``hf:`` is called as it is where it lies, also where the path to it is ``.`` or ``..``. Raises
+    ValueError where nothing is left to call it by, as of the folder ``/``.
+    """
+    library, name = _parts(source)
+    path = Path(name) if weights is None else Path(weights)
+    if weights is None and library == "hf" and (folder := path.expanduser()).is_dir():
+        path = folder.resolve()
+    if not path.name:
+        raise ValueError(f"{source}: {path} is no name to call the model by; give it one (--name, or NAME= in front)")
+    return path.name if weights is None else path.stem
+
+
+def _parts(source: str) -> tuple[str, str]:
+    """Library and name of ``library:name``."""
+    library, colon, name = source.partition(":")
+    if not (library and colon and name):
+        raise ValueError(
+            f"no model {source!r}: write torchvision:NAME, timm:NAME, hf:NAME, hf:FOLDER or package.module:factory"
+        )
+    return library, name
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:

@@ -207,7 +207,9 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
     fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
     fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
     fails(run(SOURCE, "--name", "x/y"), "--name x/y: it is the start of file names, and cannot hold a /; -o names the")
-    fails(run(SOURCE, "--name", ""), "--name is empty; it is the start of file names")
+    for name in ("", ".", ".."):  # "." would be the folder -o itself, and the files beside it
+        fails(run(SOURCE, "--name", name), f"--name '{name}' is no name; it is the start of file names")
+    fails(dds("extract", "hf:/", "--images", photos, "-o", tmp_path / "f"), "hf:/: / is no name to call the model by")
     fails(dds("extract", SOURCE, "--images", photos, "-o", f"{photos}/."), "is the folder of the images; name another")
     fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
     fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")

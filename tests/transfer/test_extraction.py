@@ -569,6 +569,13 @@ def test_two_extractions_do_not_write_one_file(counting: Counting, X: Tensor, pa
     assert network.images == 1 + N
 
 
+@pytest.mark.parametrize("name", ["", "/", "/.", "/.."])
+def test_a_start_of_paths_without_a_name_is_refused(X: Tensor, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"save_as '.*' ends in no name"):
+        extract_features(ResNet(), X, "layer1", save_as=f"{tmp_path / 'out'}{name}" if name else "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_inputs_of_several_sizes_are_refused(counting: Counting, path: Path) -> None:
     class Growing:
         """Items that grow once they have been checked."""

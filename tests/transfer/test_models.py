@@ -200,6 +200,15 @@ def test_names_for_files() -> None:
     assert model_name("torchvision:resnet50", "runs/depth.pt") == "depth"
 
 
+def test_a_folder_is_called_as_it_is_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vit" / "weights").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "vit")
+    assert model_name("hf:.") == model_name("hf:weights/..") == "vit"
+    assert model_name("hf:..") == tmp_path.name
+    with pytest.raises(ValueError, match="hf:/: / is no name to call the model by"):
+        model_name("hf:/")
+
+
 @pytest.fixture
 def vit(tmp_path: Path) -> tuple[Path, nn.Module]:
     """A small vision transformer and the folder that transformers saved it in."""

@@ -90,9 +90,10 @@ def command(
     layers: dict[str, str | None] = {}
     random = []
     for text in models:
-        front, _, rest = text.partition("=")
-        own, described = ("", text) if ":" in front else (front, rest)  # every MODEL has a colon
-        model, _, file = described.partition("=")
+        own, described = _own_name(text)
+        model, equals, file = described.partition("=")
+        if equals and not file:
+            raise click.UsageError(f"{text}: the name of a file of weights is missing at the end")
         weights = file or None
         name = own or model_name(model, weights)
         if name in networks:
@@ -126,6 +127,16 @@ def command(
         notes.append(f"the weights of {', '.join(random)} are random; MODEL=WEIGHTS or --pretrained gives others")
     notes += unstated_notes(sources, next(iter(images.values())), size, mean, std)
     show_notes(notes + list(dict.fromkeys(note for each in loaded.values() for note in image_notes(each))))
+
+
+def _own_name(text: str) -> tuple[str | None, str]:
+    """The NAME in front of a model, if there is one, and the rest."""
+    front, equals, rest = text.partition("=")
+    if not equals or ":" in front:  # every MODEL has a colon
+        return None, text
+    if not front:
+        raise click.UsageError(f"{text}: the name in front of = is empty")
+    return front, rest
 
 
 def _last_block(network: nn.Module) -> str | None:

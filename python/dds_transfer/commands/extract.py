@@ -105,8 +105,8 @@ def command(
       dds extract hf:checkpoints/vit --images photos/ --layers 'layers.*' --pool class -o features/
       dds extract mypackage.nets:make_net --images photos.npy --layers encoder -o features/
     """
-    if name == "":
-        raise click.UsageError("--name is empty; it is the start of file names")
+    if name in ("", ".", ".."):
+        raise click.UsageError(f"--name {name!r} is no name; it is the start of file names")
     named, name = name is not None, name or model_name(model, weights)
     if "/" in name:
         raise click.UsageError(
