@@ -187,6 +187,35 @@ def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, t
     assert dds(*common, "--pool", "average", "--name", "averages").exit_code == 0
 
 
+def test_what_says_what_features_are_of_is_not_written_over(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """Without its note, features of other images would be compared; without its list, a folder would be refused."""
+    output = tmp_path / "f"
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "--layers", "layer?", "-o", output]
+    assert dds(*common).exit_code == 0
+    kept = {path: path.read_bytes() for path in output.iterdir()}
+    aim = output / "make_resnet.layer1.npy"
+    message = "says what features are of, and would be written over; name another"
+    for path in (aim.with_suffix(".json"), output / "images.json"):
+        fails(dds("rank", "--target", aim, "--sources", output, "--bootstrap", 0, "--json", path), f"{path} {message}")
+        fails(dds(*common, "--json", path), f"{path} {message}")
+    assert {path: path.read_bytes() for path in output.iterdir()} == kept
+    result = tmp_path / "f" / "r.json"
+    for _ in range(2):  # a result is replaced by the next
+        assert dds("rank", "--target", aim, "--sources", output, "--bootstrap", 0, "--json", result).exit_code == 0
+
+
+def test_the_files_of_an_extraction_are_all_different(dds: Run, tmp_path: Path, photos: Path) -> None:
+    output = tmp_path / "f"
+    output.mkdir()
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "--layers", "fc", "-o", output]
+    message = "is a file that the command itself writes; name another"
+    for path, *name in ((output / "foo.json", "--name", "foo"), (output / "make_resnet.fc.json",)):
+        fails(dds(*common, *name, "--json", path), f"--json {path} {message}")
+    fails(dds(*common, "--json", f"{output}/../f/images.json"), message)
+    fails(dds(*common, "--name", "images"), "--name images: its note images.json would be the list of images too")
+    assert not list(output.iterdir())
+
+
 def test_an_array_for_images(dds: Run, tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((5, 3, 16, 16)).astype(np.float32)
     np.save(tmp_path / "x.npy", X)

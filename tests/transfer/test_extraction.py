@@ -570,7 +570,10 @@ def test_two_extractions_do_not_write_one_file(counting: Counting, X: Tensor, pa
 
 
 @pytest.mark.parametrize("name", ["", "/", "/.", "/.."])
-def test_a_start_of_paths_without_a_name_is_refused(X: Tensor, tmp_path: Path, name: str) -> None:
+def test_a_start_of_paths_without_a_name_is_refused(
+    X: Tensor, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"save_as '.*' ends in no name"):
         extract_features(ResNet(), X, "layer1", save_as=f"{tmp_path / 'out'}{name}" if name else "")
     assert not list(tmp_path.iterdir())

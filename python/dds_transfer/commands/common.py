@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +15,15 @@ import click
 from numpy.typing import NDArray
 
 import dds_ext
-from dds_transfer.features import Features, common_images, load_features, load_one
+from dds_transfer.features import NOTED, Features, common_images, load_features, load_one
 from dds_transfer.output import STDOUT
 from dds_transfer.selection import Ranking, measure_options, rank_models
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+LIST = "images.json"  # of the images that a folder's features are of
+LISTED = {"digest", "images", "unreadable"}  # what it tells
 
 
 def output(
@@ -54,12 +57,25 @@ def output(
         other = ctx.meta.setdefault("outputs", {}).setdefault(path.resolve(), option)
         if other != option:
             raise click.BadParameter(f"{path} is the file of {other} too; name another")
+        if path.is_file() and _says_what_features_are(path):
+            raise click.BadParameter(f"{path} says what features are of, and would be written over; name another")
         if needs:
             import_module(needs)
         return path
 
     kind = click.Path(dir_okay=False, writable=True, allow_dash=stdout, path_type=Path)
     return click.option(*names, type=kind, callback=check, **settings)
+
+
+def _says_what_features_are(path: Path) -> bool:
+    """Whether this is a note beside a file of features or a folder's list of images, as `dds extract` writes them."""
+    if path.suffix != ".json":
+        return False
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and (set(content) >= NOTED or set(content) == LISTED)
 
 
 csv_option = output("--csv", "csv_path", endings=(".csv",), help="Also write the result to this CSV file.")

@@ -10,7 +10,7 @@ import click
 import torch
 
 import dds_ext
-from dds_transfer.commands.common import Command, json_option
+from dds_transfer.commands.common import LIST, Command, json_option
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -26,8 +26,6 @@ from dds_transfer.images import load_images
 from dds_transfer.models import load_model, model_name
 from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records
-
-LIST = "images.json"
 
 
 @click.command("extract", cls=Command)
@@ -117,6 +115,12 @@ def command(
     network = load_model(model, weights=weights, pretrained=pretrained)
     modules = choose_layers(network, layers or None)
     alone = named and len(modules) == 1
+    starts = [name if alone else f"{name}.{layer}" for layer in modules]
+    if f"{name}.json" == LIST and alone:
+        raise click.UsageError(f"--name {name}: its note {LIST} would be the list of images too; name another")
+    for file in (LIST, *(f"{start}{ending}" for start in starts for ending in (".npy", ".json"))):
+        if json_path and json_path.resolve() == (output / file).resolve():
+            raise click.UsageError(f"--json {json_path} is a file that the command itself writes; name another")
     images = load_images(source, choose_preprocessing(network, size, mean, std), skip_unreadable=skip_unreadable)
     listing = {"digest": images.digest(), "images": images.names, "unreadable": images.unreadable}
     _check_rows(output / LIST, listing["digest"])
@@ -138,9 +142,9 @@ def command(
             "layer": layer,
             "module": modules[layer],
             "shape": X.shape,
-            "file": f"{name}.npy" if alone else f"{name}.{layer}.npy",
+            "file": f"{start}.npy",
         }
-        for layer, X in zip(modules, features.values(), strict=True)
+        for layer, start, X in zip(modules, starts, features.values(), strict=True)
     ]
     if json_path:
         how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}
