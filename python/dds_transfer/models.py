@@ -91,6 +91,14 @@ def _parts(source: str) -> tuple[str, str]:
     return library, name
 
 
+def has_random_weights(source: str, weights: object = None, pretrained: bool = False) -> bool:
+    """Whether :func:`load_model` gives a network random weights; a Python function may bring its own."""
+    library, name = _parts(source)
+    if weights is not None or pretrained or library not in _BUILDERS:
+        return False
+    return library != "hf" or not _holds_weights(Path(name).expanduser())
+
+
 def preprocessing_of(model: nn.Module) -> Preprocessing:
     """The preprocessing of pictures that a model states: size, mean and std.
 
@@ -163,7 +171,7 @@ def _from_transformers(name: str, pretrained: bool) -> nn.Module:
         name = str(folder)
     elif name.startswith((".", "/", "~")):
         raise ValueError("there is no such folder")
-    if pretrained or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
+    if pretrained or _holds_weights(folder):
         model = transformers.AutoModel.from_pretrained(name, local_files_only=not pretrained)
     else:
         try:
@@ -179,6 +187,10 @@ def _from_transformers(name: str, pretrained: bool) -> nn.Module:
     images.config.name_or_path = model.config.name_or_path  # beside which the preprocessing is stated
     module: nn.Module = images
     return module
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
 def _from_python(module: str, name: str) -> nn.Module:

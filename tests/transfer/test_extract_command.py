@@ -69,6 +69,16 @@ def test_what_no_one_states_of_the_pictures_is_said(dds: Run, tmp_path: Path, ph
     assert result.exit_code == 0 and "does not state" not in result.stderr
 
 
+def test_random_weights_of_a_folder_of_transformers_are_noted(dds: Run, tmp_path: Path, photos: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    transformers.ViTConfig(image_size=16, patch_size=8, **sizes).save_pretrained(tmp_path / "vit")
+    common = ["extract", f"hf:{tmp_path}/vit", "--images", photos, "--layers", "layernorm", "-o", tmp_path / "f"]
+    result = dds(*common)
+    assert result.exit_code == 0, result.output
+    assert "note: the weights are random; --weights or --pretrained gives others\n" in result.stderr
+
+
 def test_a_warning_about_an_image_names_it(dds: Run, tmp_path: Path, photos: Path) -> None:
     Image.new("RGB", (20, 20)).save(photos / "6.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")  # five entries, none there
     result = dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc", "--size", 16)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from dds_transfer import Preprocessing, block_hooks, extract_features, load_model, preprocessing_of
-from dds_transfer.models import model_name
+from dds_transfer.models import has_random_weights, model_name
 from safetensors.torch import save_file
 from small_networks import ResNet
 from torch import nn
@@ -223,8 +223,11 @@ def test_a_folder_of_transformers_gives_its_weights_or_random_ones(vit: tuple[Pa
     folder, network = vit
     loaded = load_model(f"hf:{folder}")
     assert same(loaded, network)
+    assert not has_random_weights(f"hf:{folder}")
     (folder / "model.safetensors").rename(folder / "away")
     random = load_model(f"hf:{folder}")
+    assert has_random_weights(f"hf:{folder}") and has_random_weights("hf:owner/name")
+    assert not has_random_weights(f"hf:{folder}", "w.pt") and not has_random_weights("hf:owner/name", pretrained=True)
     assert list(random.state_dict()) == list(network.state_dict()) and not same(random, network)
     assert same(random, load_model(f"hf:{folder}"))
 

@@ -16,7 +16,6 @@ from dds_transfer.commands.common import Command, json_option, output
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    has_random_weights,
     image_notes,
     images_option,
     preprocessing_options,
@@ -25,7 +24,7 @@ from dds_transfer.commands.networks import (
 )
 from dds_transfer.extraction import place_of
 from dds_transfer.images import load_images
-from dds_transfer.models import load_model, model_name
+from dds_transfer.models import has_random_weights, load_model, model_name
 from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records, working
 

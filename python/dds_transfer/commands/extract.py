@@ -14,7 +14,6 @@ from dds_transfer.commands.common import LIST, Command, json_option
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    has_random_weights,
     image_notes,
     images_option,
     preprocessing_options,
@@ -23,7 +22,7 @@ from dds_transfer.commands.networks import (
 )
 from dds_transfer.extraction import choose_layers, extract_features
 from dds_transfer.images import load_images
-from dds_transfer.models import load_model, model_name
+from dds_transfer.models import has_random_weights, load_model, model_name
 from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records
 
