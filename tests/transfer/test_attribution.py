@@ -283,7 +283,10 @@ def test_the_command(dds: Callable[..., Result], tmp_path: Path, photos: Path, c
     assert table.sources == table.targets == list(checkpoints)
     np.testing.assert_allclose(table.values, expected.values, atol=1e-12)
     content = json.loads((tmp_path / "a.json").read_text())
-    assert content["affinity"] == table.values.tolist()
+    assert {name: content[name] for name in ("sources", "targets", "values")} == table.to_dict()
+    assert content["settings"]["method"] == "deeplift" and content["settings"]["mean"] == [0.5] * 3
+    assert content["files"] == [str(photos), *(f"{tmp_path / name}.pt" for name in checkpoints)]
+    assert "torch" in content["versions"]
     assert content["layers"] == layers and content["n"] == 5 and content["random"] == []
     assert list(content["seconds_per_model_and_image"]) == ["deeplift", "dds"]
     lines = result.stdout.splitlines()

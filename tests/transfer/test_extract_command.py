@@ -49,7 +49,10 @@ def test_features_are_written_and_ranked(dds: Run, tmp_path: Path, photos: Path)
     listing = json.loads((output / "images.json").read_text())
     assert listing == {"digest": images.digest(), "images": [f"{i}.png" for i in range(6)], "unreadable": {}}
     content = json.loads((tmp_path / "r.json").read_text())
-    assert content["model"] == SOURCE and content["n"] == 6 and content["preprocessing"]["size"] == 16
+    assert content["n"] == 6 and content["preprocessing"]["size"] == 16
+    asked = {"model": SOURCE, "images": str(photos), "size": 16, "pool": "none", "channels_last": None, "weights": None}
+    assert {**content["settings"], **asked} == content["settings"]
+    assert content["files"] == [str(photos)] and "torch" in content["versions"]
     assert content["layers"][2] == {
         "layer": "block3",
         "module": "layer3",

@@ -6,13 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 from torch import nn
 
-import dds_ext
 from dds_transfer.attribution import METHODS, attribution_affinity, dds_affinity
 from dds_transfer.blocks import block_hooks
-from dds_transfer.commands.common import Command, json_option, output
+from dds_transfer.commands.common import Command, json_option, output, write_result
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -25,7 +23,6 @@ from dds_transfer.commands.networks import (
 from dds_transfer.extraction import place_of
 from dds_transfer.images import load_images
 from dds_transfer.models import has_random_weights, load_model, model_name
-from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records, working
 
 FEWEST = 4  # images that DDS can be computed of
@@ -87,7 +84,8 @@ def command(
     networks: dict[str, nn.Module] = {}
     sources: dict[str, nn.Module] = {}
     layers: dict[str, str | None] = {}
-    random = []
+    random: list[str] = []
+    files = [source]
     for text in models:
         own, described = _own_name(text)
         model, equals, file = described.partition("=")
@@ -103,6 +101,7 @@ def command(
         layers[name] = layer or _last_block(network)
         if has_random_weights(model, weights, pretrained):
             random.append(name)
+        files += [weights] if weights else []
     chosen = {name: choose_preprocessing(network, size, mean, std) for name, network in networks.items()}
     loaded = {each: load_images(source, each, skip_unreadable=skip_unreadable) for each in set(chosen.values())}
     images = {name: loaded[each] for name, each in chosen.items()}
@@ -113,11 +112,10 @@ def command(
     if n >= FEWEST:
         seconds["dds"] = dds_affinity(networks, images, layers=layers, batch_size=batch_size).seconds
     if json_path:
-        how: dict[str, object] = {"method": method, "models": models, "layers": layers, "pretrained": pretrained}
-        how |= {"images": source, "n": n, "unreadable": next(iter(images.values())).unreadable, "random": random}
-        how |= {"preprocessing": {name: asdict(each) for name, each in chosen.items()}}
-        how |= {"seconds_per_model_and_image": seconds, "affinity": maps.table.values.tolist()}
-        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+        how: dict[str, object] = {"n": n, "unreadable": next(iter(images.values())).unreadable, "layers": layers}
+        how |= {"random": random, "preprocessing": {name: asdict(each) for name, each in chosen.items()}}
+        how |= {"seconds_per_model_and_image": seconds}
+        write_result(json_path, {**how, **maps.table.to_dict()}, files)
     click.echo(f"{output}: {method} between {len(networks)} models, {n} images")
     cost = [{"measure": name, "milliseconds": 1000 * value} for name, value in seconds.items()]
     show_records("Cost per model and image, without reading the images", cost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -15,8 +15,9 @@ import click
 from numpy.typing import NDArray
 
 import dds_ext
+from dds_transfer.environment import versions
 from dds_transfer.features import NOTED, Features, common_images, load_features, load_one
-from dds_transfer.output import STDOUT
+from dds_transfer.output import STDOUT, write_json
 from dds_transfer.selection import Ranking, measure_options, rank_models
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
@@ -187,6 +188,28 @@ class ManyValues(Command):
                 repeated.append(option)
             repeated.append(arg)
         return super().parse_args(ctx, repeated)
+
+
+def write_result(path: Path, result: Mapping[str, Any], files: Iterable[object]) -> None:
+    """Write a command's result as JSON, and how it was obtained.
+
+    That is ``settings``, the command's arguments and options by name with their defaults, less the files it writes;
+    ``files``, those that it read; and ``versions``.
+    """
+    context = click.get_current_context()
+    settings = {"command": context.info_name}
+    for parameter in context.command.params:
+        if not (isinstance(parameter.type, click.Path) and parameter.type.writable):
+            value = context.params[parameter.name or ""]
+            name = parameter.opts[-1].removeprefix("--").replace("-", "_")
+            settings[name] = str(value) if isinstance(value, Path) else value
+    how = {"settings": settings, "files": [str(file) for file in files], "versions": versions()}
+    write_json(path, {**result, **how})
+
+
+def truth_file(truth: str | None) -> list[str]:
+    """The file of measured transfer results, if they are not bundled."""
+    return [truth] if truth and truth not in TRUTHS else []
 
 
 def load_candidates(target: str, sources: Sequence[str]) -> tuple[Features, list[Features]]:

@@ -7,10 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 
-import dds_ext
-from dds_transfer.commands.common import LIST, Command, json_option
+from dds_transfer.commands.common import LIST, Command, json_option, write_result
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -146,12 +144,9 @@ def command(
         for layer, start, X in zip(modules, starts, features.values(), strict=True)
     ]
     if json_path:
-        how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}
-        how |= {"images": source}
-        how |= {"n": len(images), "unreadable": images.unreadable, "pool": pool, "channels_last": channels_last}
-        how |= {"autocast": autocast, "device": device}
+        how: dict[str, object] = {"n": len(images), "unreadable": images.unreadable}
         how |= {"preprocessing": images.preprocessing and asdict(images.preprocessing), "layers": records}
-        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+        write_result(json_path, how, [source, *([weights] if weights else [])])
     show_records(
         f"Features of {name} on {len(images)} images, in {output}",
         [{**record, "shape": str(record["shape"])} for record in records],

@@ -16,11 +16,13 @@ from dds_transfer.commands.common import (
     json_option,
     load,
     seed_option,
+    truth_file,
     without,
+    write_result,
 )
 from dds_transfer.features import Features, common_images, load_one, setting_notes
 from dds_transfer.grid import Figures, agreement, choose_models, choose_normalizations, compute_grid, draw_images
-from dds_transfer.output import write_json, write_records
+from dds_transfer.output import write_records
 from dds_transfer.tables import Table, load_truth
 from dds_transfer.terminal import show_notes, show_pivot, working
 
@@ -118,9 +120,8 @@ def command(
     if csv_path:
         write_records(csv_path, records)
     if json_path:
-        how = {"truth": truth, "target": target, "sources": [model.origin for model in models], "images": n}
-        how |= {"bootstrap": bootstrap, "seed": seed, "channels": channels, "channels_last": channels_last}
-        write_json(json_path, {**how, "groups": groups, "records": records, "notes": notes})
+        read = [*(model.origin for model in everything), *truth_file(truth)]
+        write_result(json_path, {"images": n, "records": records, "notes": notes}, dict.fromkeys(read))
     if measured is not None:
         size = f"{len(measured.targets)} targets, {len(measured.sources)} sources, {n} images"
         for figure, diagonal in (("spearman", "kept"), ("spearman_off_diagonal", "left out")):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import Command, json_option, plot_option
-from dds_transfer.output import write_json
+from dds_transfer.commands.common import Command, json_option, plot_option, truth_file, write_result
 from dds_transfer.tables import load_truth
 from dds_transfer.taxonomy import (
     DISTANCES,
@@ -62,8 +61,7 @@ def command(
         ):
             comparison.append({"of": what, **asdict(found)})
     if json_path:
-        how = {"affinity": table, "compare": compare, "distance": distance, "linkage": linkage}
-        write_json(json_path, {**how, **tree.to_dict(), "comparison": comparison})
+        write_result(json_path, {**tree.to_dict(), "comparison": comparison}, truth_file(table) + truth_file(compare))
     title = f"Taxonomy of {table}: {len(tree.names)} tasks, distance {distance!r}, {linkage} linkage"
     if plot:
         from dds_transfer.plots import draw_taxonomy, save_figure
