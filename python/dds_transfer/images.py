@@ -33,7 +33,9 @@ class Preprocessing:
     """From a picture to a network's input, as torchvision's and timm's models are evaluated.
 
     The picture is turned as its EXIF data say and converted to RGB (an alpha channel is dropped, grey is repeated, the
-    first frame of several is taken); its shorter side is resized to ``round(size * 256 / 224)``, bilinear with
+    first frame of several is taken). Of 16 bits a channel the upper 8 are kept, so that 65535 is white: fewer bits in a
+    16-bit file, such as a camera's 12 in a PNG, are nearly black unless they are stretched first; a PGM file says its
+    largest value, which is white. The shorter side is resized to ``round(size * 256 / 224)``, bilinear with
     antialiasing; the ``size`` x ``size`` pixels in its centre are divided by 255; ``mean`` is subtracted from each
     channel and the rest divided by ``std``. Equivalent to ``torchvision.transforms``' ``Resize``, ``CenterCrop``,
     ``ToTensor`` and ``Normalize``.
@@ -322,8 +324,9 @@ def _picture(pixels: NDArray[np.uint8] | Tensor) -> Image.Image:
 
 def _rgb(picture: Image.Image) -> Image.Image:
     """The picture in RGB, 8 bits per channel, turned as its EXIF data say."""
+    scaled = picture.format == "PPM" and picture.mode == "I"  # a PGM file's numbers, which Pillow scales to 65535
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):  # Pillow would cut all above 255 off
+    if scaled or picture.mode.startswith("I;16"):  # Pillow would cut all above 255 off
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {picture.mode}), of which no range is known")

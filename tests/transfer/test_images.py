@@ -81,6 +81,21 @@ def test_alpha_is_dropped_and_grey_repeated(tmp_path: Path) -> None:
     np.testing.assert_allclose(pixels, [[0.2, 0.4, 0.6], [0.2, 0.2, 0.2], [0.2, 0.2, 0.2]], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("largest", "plain"), [(4095, False), (4095, True), (65535, False), (65535, True), (300, False)]
+)
+def test_pgm_files_of_more_than_8_bits(tmp_path: Path, largest: int, plain: bool) -> None:
+    """Taken by the largest value that the file names."""
+    numbers = np.arange(20 * 20).reshape(20, 20) * largest // 399
+    content = " ".join(map(str, numbers.ravel())).encode() if plain else numbers.astype(">u2").tobytes()
+    (tmp_path / "x.pgm").write_bytes(f"P{2 if plain else 5}\n20 20\n{largest}\n".encode() + content)
+    grey = Image.fromarray((np.round(numbers / largest * 65535).astype(int) >> 8).astype(np.uint8))
+    result = inputs(load_images(tmp_path, SMALL))[0]
+    np.testing.assert_array_equal(result, SMALL(grey).numpy())
+    with Image.open(tmp_path / "x.pgm") as image:
+        np.testing.assert_array_equal(inputs(load_images([image], SMALL))[0], result)
+
+
 def test_exif_orientation_turns_the_picture(tmp_path: Path) -> None:
     upright = picture(20, 20)
     exif = Image.Exif()
