@@ -26,6 +26,8 @@ from dds_transfer.terminal import listed, subject, working
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Where an item that is a dictionary has its image: transformers' name and the two usual ones of Hugging Face datasets.
 COLUMNS = ("pixel_values", "image", "img")
+# A resized picture of more crops than this is never made: only its part in the crop is computed.
+MOST_CROPS = 16
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Preprocessing:
     largest value, which is white. The shorter side is resized to ``round(size * 256 / 224)``, bilinear with
     antialiasing; the ``size`` x ``size`` pixels in its centre are divided by 255; ``mean`` is subtracted from each
     channel and the rest divided by ``std``. Equivalent to ``torchvision.transforms``' ``Resize``, ``CenterCrop``,
-    ``ToTensor`` and ``Normalize``.
+    ``ToTensor`` and ``Normalize``, bit for bit; but of a picture so long that resizing it would make more than 16 times
+    the pixels that are kept, only these are computed, which may round to the next of the 256 steps or the one after.
 
     Attributes:
         size: pixels of a side, default 224.
@@ -61,10 +64,27 @@ class Preprocessing:
         short = round(self.size * 256 / 224)
         width, height = (int(short * side / min(rgb.size)) for side in rgb.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)), np.float32) / 255
+        if width * height <= MOST_CROPS * self.size**2:
+            resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            centre = resized.crop((left, top, left + self.size, top + self.size))
+        else:
+            centre = _resized_part(rgb, (width, height), (left, top), self.size)
+        pixels = np.asarray(centre, np.float32) / 255
         normal = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+
+
+def _resized_part(picture: Image.Image, whole: tuple[int, int], first: tuple[int, int], size: int) -> Image.Image:
+    """``size`` x ``size`` pixels from ``first`` on of the picture resized to ``whole``, without the rest of it.
+
+    Pillow keeps the box in float32: it is counted from a cut nearby, one reach of the filter away.
+    """
+    source, start = np.array(picture.size), np.array(first)
+    low, high = start * source / whole, (start + size) * source / whole
+    reach = np.maximum(1, np.ceil(source / whole))
+    near, far = np.maximum(0, np.floor(low) - reach), np.minimum(source, np.ceil(high) + reach)
+    cut = picture.crop((*near.astype(int), *far.astype(int)))
+    return cut.resize((size, size), Image.Resampling.BILINEAR, box=(*(low - near), *(high - near)))
 
 
 @dataclass(frozen=True)
