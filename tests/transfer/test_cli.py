@@ -129,7 +129,7 @@ def test_rank_refuses_what_makes_no_sense_without_draws(dds: Run, folder: Path) 
 def test_rank_of_few_images(dds: Run, tmp_path: Path, features: Features) -> None:
     np.savez(tmp_path / "few.npz", **{name: X[:7] for name, X in features.items()})
     place = ["--target", f"{tmp_path}/few.npz:target", "--sources", tmp_path / "few.npz"]
-    fails(dds("rank", *place), "7 images are too few for intervals from draws of half of them; give --bootstrap 0")
+    fails(dds("rank", *place), "7 images are too few for draws of half of them; give --bootstrap 0")
     assert dds("rank", *place, "--bootstrap", 0).exit_code == 0
     assert dds("rank", *place, "--images", 6).exit_code == 0
 

@@ -229,10 +229,16 @@ def load(sources: Sequence[str]) -> list[Features]:
 def rank(aim: Features, models: Sequence[Features], measure: str, bootstrap: int, **how: Any) -> Ranking:
     """The models ranked, with the progress of the draws; ``how`` is :func:`rank_models`'s."""
     n = len(aim.X)
-    if bootstrap and not how.get("images") and not how.get("replacement") and n < 8:
-        raise click.UsageError(f"{n} images are too few for intervals from draws of half of them; give --bootstrap 0")
+    if bootstrap and not how.get("images") and not how.get("replacement"):
+        enough_for_halves(n, "give --bootstrap 0")
     with working(f"{measure} to {aim.name}, {len(models)} models, {n} images", steps=bootstrap) as step:
         return rank_models(aim.X, arrays(models), measure, name=aim.name, bootstrap=bootstrap or None, step=step, **how)
+
+
+def enough_for_halves(n: int, way_out: str) -> None:
+    """Refuse draws of half of n images where no similarity can be computed of so few."""
+    if n // 2 < 4:
+        raise click.UsageError(f"{n} images are too few for draws of half of them; {way_out}")
 
 
 def load_blocks(model: Sequence[str]) -> list[Features]:

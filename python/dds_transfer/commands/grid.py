@@ -13,6 +13,7 @@ from dds_transfer.commands.common import (
     Command,
     arrays,
     csv_option,
+    enough_for_halves,
     json_option,
     load,
     seed_option,
@@ -46,7 +47,8 @@ from dds_transfer.terminal import show_notes, show_pivot, working
     "--bootstrap",
     type=click.IntRange(1),
     metavar="DRAWS",
-    help="Repeat on random draws of N images (default 200) without replacement; prints mean and deviation.",
+    help="Repeat on random draws of N images without replacement, by default 200, or half of them if that is less; "
+    "prints mean and deviation.",
 )
 @seed_option
 @csv_option
@@ -95,7 +97,10 @@ def command(
         aims = [load_one(str(target))]
         models = without(models, aims[0])
     everything = [*models, *(aims or [])]
-    draws = draw_images(common_images(everything), images, bootstrap, seed)
+    n = common_images(everything)
+    if bootstrap and not images:
+        enough_for_halves(n, "leave --bootstrap out")
+    draws = draw_images(n, images, bootstrap, seed)
     n = len(everything[0].X[draws[0]])
     normalizations, note = choose_normalizations(everything, channels)
     notes += [*note, *setting_notes(everything)]
