@@ -86,6 +86,8 @@ class _Commands(click.Group):
         """Run the command."""
         with _errors_in_one_line(), warnings.catch_warnings():
             warnings.showwarning = _note
+            # Pillow's of a picture that it reads all the same; one twice as large is an error, which names a way out.
+            warnings.filterwarnings("ignore", "Image size .* exceeds limit")
             return super().invoke(ctx)
 
 

@@ -186,8 +186,8 @@ def running(model: nn.Module, place: torch.device, autocast: bool) -> Iterator[C
             model.to(before)
 
 
-class _NoFeatures(ValueError):
-    """What a layer gives cannot be taken; errors of the network itself are not of this kind."""
+class _NoFeatures(Exception):
+    """What a layer gives cannot be taken: tells it, inside the network's run, from errors of the network itself."""
 
 
 def _outputs(
@@ -229,8 +229,8 @@ def _outputs(
             for layer, name in layers.items():
                 handles.append(model.get_submodule(name).register_forward_hook(partial(hook, layer)))
             run(inputs)
-    except _NoFeatures:
-        raise
+    except _NoFeatures as error:
+        raise ValueError(str(error)) from error.__cause__
     except Exception as error:  # anything may go wrong in somebody's network
         shape = tuple(inputs.shape[1:])
         raise ValueError(

@@ -294,6 +294,9 @@ def _check(
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its start"  # its own text names a buffer in memory
+    if isinstance(error, Image.DecompressionBombError):  # whose text says no way out
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than {most} pixels; make a smaller copy, or in Python raise PIL.Image.MAX_IMAGE_PIXELS"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -225,6 +225,8 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     fails(
         dds("rank", *target, "--sources", folder, "--measure", "svcca"), "unknown measure 'svcca'; choose from dds, rsa"
     )
+    unknown = dds("rank", *target, "--sources", folder, "--measure", "svcca").stderr
+    assert "or give normalize, f, center, g with commas between them, such as zscore," in unknown
     parts = ["--measure", "zscore,rfb,double,cosine"]
     fails(dds("affinity", folder, "-o", tmp_path / "a.csv", *parts), "no f 'rfb'; choose from ")
     fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")

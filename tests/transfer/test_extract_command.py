@@ -82,6 +82,24 @@ def test_random_weights_of_a_folder_of_transformers_are_noted(dds: Run, tmp_path
     assert "note: the weights are random; --weights or --pretrained gives others\n" in result.stderr
 
 
+def test_large_pictures_are_read_without_a_warning(
+    dds: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 499)
+    result = dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc", "--size", 16)
+    assert result.exit_code == 0 and "bomb" not in result.stderr
+
+
+def test_a_result_goes_into_the_folder_that_is_made(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "--images", photos, "--layers", "fc", "--size", 16]
+    new = tmp_path / "new"
+    for result in (new / "x.json", f"{new}/../new/x.json"):
+        shutil.rmtree(new, ignore_errors=True)
+        assert dds(*common, "--json", result, "-o", new).exit_code == 0
+        assert json.loads((new / "x.json").read_text())["n"] == 6
+    fails(dds(*common, "--json", tmp_path / "other" / "x.json", "-o", new), f"there is no folder {tmp_path}/other")
+
+
 def test_a_warning_about_an_image_names_it(dds: Run, tmp_path: Path, photos: Path) -> None:
     Image.new("RGB", (20, 20)).save(photos / "6.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")  # five entries, none there
     result = dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc", "--size", 16)

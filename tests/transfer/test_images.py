@@ -205,6 +205,16 @@ def test_skipped_images_are_listed_and_the_others_are_the_same_rows(photos: Path
     np.testing.assert_array_equal(inputs(images), expected)
 
 
+def test_of_a_picture_too_large_for_pillow_the_way_out_is_said(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(40, 40).save(photos / "d.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    way_out = (
+        r"1 of 5 .*: d\.png \(more than 1400 pixels; make a smaller copy, or in Python raise PIL\.Image\.MAX_IMAGE_P"
+    )
+    with pytest.raises(ValueError, match=way_out):
+        load_images(photos, SMALL)
+
+
 def test_a_folder_of_unreadable_images_only(tmp_path: Path) -> None:
     for i in range(12):
         (tmp_path / f"{i:02}.png").write_text("no image")

@@ -49,7 +49,7 @@ def output(
                 raise click.BadParameter("- is standard output, which is for --json")
             ctx.with_resource(redirect_stdout(sys.stderr))
             return path
-        if not path.parent.is_dir():
+        if not path.parent.is_dir() and path.parent.resolve() != ctx.meta.get("folder"):  # which the command makes
             raise click.BadParameter(f"there is no folder {path.parent}")
         device = path.exists() and not path.is_file()
         if endings and path.suffix not in endings and not device:  # this also spares an input that is named by mistake

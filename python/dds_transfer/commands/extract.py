@@ -25,6 +25,12 @@ from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records
 
 
+def _will_be_there(ctx: click.Context, _: click.Parameter, folder: Path) -> Path:
+    """The folder, in which another output may be written."""
+    ctx.meta["folder"] = folder.resolve()
+    return folder
+
+
 @click.command("extract", cls=Command)
 @click.argument("model")
 @images_option
@@ -33,6 +39,8 @@ from dds_transfer.terminal import show_notes, show_records
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
+    callback=_will_be_there,
+    is_eager=True,
     help="Folder to write to: NAME.LAYER.npy for each layer (or NAME.npy, see --name), and images.json, the images in "
     "the order of the rows.",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dds_transfer.commands.common import Command, json_option, plot_option, truth_file, write_result
-from dds_transfer.tables import load_truth
+from dds_transfer.tables import TRUTHS, load_truth
 from dds_transfer.taxonomy import (
     DISTANCES,
     LINKAGES,
@@ -23,8 +23,12 @@ from dds_transfer.terminal import show_records, show_tree
 
 
 @click.command("taxonomy", cls=Command)
-@click.argument("table", metavar="AFFINITY.CSV")
-@click.option("--compare", metavar="OTHER.CSV", help="Another table, whose tree and similarities to compare with.")
+@click.argument("table", metavar="NAME|FILE")
+@click.option(
+    "--compare",
+    metavar="NAME|FILE",
+    help=f"Another table, whose tree and similarities to compare with: {', '.join(TRUTHS)}, or a CSV file.",
+)
 @click.option("--distance", type=click.Choice(DISTANCES), default=DISTANCES[0], show_default=True, help="See above.")
 @click.option("--linkage", type=click.Choice(LINKAGES), default=LINKAGES[0], show_default=True, help="See above.")
 @json_option
@@ -39,8 +43,8 @@ def command(
     --distance pattern --linkage single. With --compare, both tables are cut to the tasks they share; then the trees are
     compared by the correlation of their cophenetic distances, the tables by that of their entries off the diagonal.
 
-    A table is a CSV file (rows: sources, columns: targets) or the name of a bundled one: taskonomy-affinity,
-    taskonomy-winrate. --plot draws the tree beside the table, in the tree's order.
+    A table is a CSV file (rows: sources, columns: targets) or the name of a bundled one, as for --compare. --plot
+    draws the tree beside the table, in the tree's order.
 
     \b
     Examples:
