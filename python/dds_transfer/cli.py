@@ -42,6 +42,8 @@ def _errors_in_one_line() -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         raise click.exceptions.Exit(0) from None
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # it is the help, and shows itself
     except click.UsageError as error:
         error.ctx = None  # click would print two lines of usage before the message
         raise
@@ -84,6 +86,8 @@ class _Commands(click.Group):
         """Run the command."""
         with _errors_in_one_line(), warnings.catch_warnings():
             warnings.showwarning = _note
+            # Pillow's of a picture that it reads all the same; one twice as large is an error, which names a way out.
+            warnings.filterwarnings("ignore", "Image size .* exceeds limit")
             return super().invoke(ctx)
 
 

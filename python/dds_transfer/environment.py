@@ -25,6 +25,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, by name: dds_ext, Python, and those of ``PACKAGES`` that are installed."""
+    installed = {name: found for name in PACKAGES if (found := _version(name))}
+    return {"dds_ext": dds_ext.__version__, "python": platform.python_version(), **installed}
+
+
 def environment_rows(found: dict[str, Any]) -> list[list[str]]:
     """Names and values of :func:`environment` for a table; packages that are missing are left out."""
     cuda = found["cuda"]

@@ -82,13 +82,16 @@ def extract_features(
         into memory if ``save_as`` is given.
 
     Raises:
-        ValueError: layers that are not in the model, do not run, run several times or give no features; a model that
-            fails on the images; images that cannot be read; files of other features under ``save_as``.
+        ValueError: ``save_as`` without a name at its end; layers that are not in the model, do not run, run several
+            times or give no features; a model that fails on the images; images that cannot be read; files of other
+            features under ``save_as``.
         TypeError: data of a kind that is not served.
     """
     pooling = Pooling(pool, channels_last)
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
+    if save_as is not None and os.path.basename(save_as) in ("", ".", ".."):
+        raise ValueError(f"save_as {str(save_as)!r} ends in no name; it is the start of the names of files")
     modules = choose_layers(model, layers)
     place = place_of(model, device)
     images = data if isinstance(data, Images) else load_images(data, preprocessing_of(model))
@@ -183,8 +186,8 @@ def running(model: nn.Module, place: torch.device, autocast: bool) -> Iterator[C
             model.to(before)
 
 
-class _NoFeatures(ValueError):
-    """What a layer gives cannot be taken; errors of the network itself are not of this kind."""
+class _NoFeatures(Exception):
+    """What a layer gives cannot be taken: tells it, inside the network's run, from errors of the network itself."""
 
 
 def _outputs(
@@ -226,8 +229,8 @@ def _outputs(
             for layer, name in layers.items():
                 handles.append(model.get_submodule(name).register_forward_hook(partial(hook, layer)))
             run(inputs)
-    except _NoFeatures:
-        raise
+    except _NoFeatures as error:
+        raise ValueError(str(error)) from error.__cause__
     except Exception as error:  # anything may go wrong in somebody's network
         shape = tuple(inputs.shape[1:])
         raise ValueError(

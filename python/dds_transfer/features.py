@@ -25,6 +25,8 @@ from dds_transfer.pickled import load_arrays
 Array = NDArray[Any]
 # What a file holds: a function for each array, so that only what is asked for is read. A lone array has the name "".
 Members = dict[str, Callable[[], Any]]
+# Of what the notes beside files tell, that by which they are known.
+NOTED = {"data", "pool", "preprocessing"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Features:
             content = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) and {"data", "pool", "preprocessing"} <= set(content) else {}
+        return content if isinstance(content, dict) and set(content) >= NOTED else {}
 
 
 def load_features(sources: Iterable[str | Path]) -> list[Features]:

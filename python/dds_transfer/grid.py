@@ -29,11 +29,11 @@ def draw_images(n: int, images: int | None, bootstrap: int | None, seed: int) ->
 
     Args:
         n: images there are.
-        images: how many to use; all of them by default, 200 under ``bootstrap``.
+        images: how many to use; all of them by default, under ``bootstrap`` 200, or n // 2 if that is less.
         bootstrap: number of draws, each without replacement. None uses the first ``images`` once.
         seed: of NumPy's RandomState; with 1993 these are the draws of the DDS authors' scripts.
     """
-    count = images or (200 if bootstrap else n)
+    count = images or (min(200, n // 2) if bootstrap else n)
     if count > n:
         raise ValueError(f"{count} images are asked for, and there are {n}")
     return list(draw_rows(n, count, bootstrap, seed)) if bootstrap else [slice(0, count)]

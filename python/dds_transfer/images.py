@@ -26,6 +26,8 @@ from dds_transfer.terminal import listed, subject, working
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Where an item that is a dictionary has its image: transformers' name and the two usual ones of Hugging Face datasets.
 COLUMNS = ("pixel_values", "image", "img")
+# A resized picture of more crops than this is never made: only its part in the crop is computed.
+MOST_CROPS = 16
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,13 @@ class Preprocessing:
     """From a picture to a network's input, as torchvision's and timm's models are evaluated.
 
     The picture is turned as its EXIF data say and converted to RGB (an alpha channel is dropped, grey is repeated, the
-    first frame of several is taken); its shorter side is resized to ``round(size * 256 / 224)``, bilinear with
+    first frame of several is taken). Of 16 bits a channel the upper 8 are kept, so that 65535 is white: fewer bits in a
+    16-bit file, such as a camera's 12 in a PNG, are nearly black unless they are stretched first; a PGM file says its
+    largest value, which is white. The shorter side is resized to ``round(size * 256 / 224)``, bilinear with
     antialiasing; the ``size`` x ``size`` pixels in its centre are divided by 255; ``mean`` is subtracted from each
     channel and the rest divided by ``std``. Equivalent to ``torchvision.transforms``' ``Resize``, ``CenterCrop``,
-    ``ToTensor`` and ``Normalize``.
+    ``ToTensor`` and ``Normalize``, bit for bit; but of a picture so long that resizing it would make more than 16 times
+    the pixels that are kept, only these are computed, which may round to the next of the 256 steps or the one after.
 
     Attributes:
         size: pixels of a side, default 224.
@@ -59,10 +64,27 @@ class Preprocessing:
         short = round(self.size * 256 / 224)
         width, height = (int(short * side / min(rgb.size)) for side in rgb.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)), np.float32) / 255
+        if width * height <= MOST_CROPS * self.size**2:
+            resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            centre = resized.crop((left, top, left + self.size, top + self.size))
+        else:
+            centre = _resized_part(rgb, (width, height), (left, top), self.size)
+        pixels = np.asarray(centre, np.float32) / 255
         normal = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+
+
+def _resized_part(picture: Image.Image, whole: tuple[int, int], first: tuple[int, int], size: int) -> Image.Image:
+    """``size`` x ``size`` pixels from ``first`` on of the picture resized to ``whole``, without the rest of it.
+
+    Pillow keeps the box in float32: it is counted from a cut nearby, one reach of the filter away.
+    """
+    source, start = np.array(picture.size), np.array(first)
+    low, high = start * source / whole, (start + size) * source / whole
+    reach = np.maximum(1, np.ceil(source / whole))
+    near, far = np.maximum(0, np.floor(low) - reach), np.minimum(source, np.ceil(high) + reach)
+    cut = picture.crop((*near.astype(int), *far.astype(int)))
+    return cut.resize((size, size), Image.Resampling.BILINEAR, box=(*(low - near), *(high - near)))
 
 
 @dataclass(frozen=True)
@@ -272,6 +294,9 @@ def _check(
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged at its start"  # its own text names a buffer in memory
+    if isinstance(error, Image.DecompressionBombError):  # whose text says no way out
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than {most} pixels; make a smaller copy, or in Python raise PIL.Image.MAX_IMAGE_PIXELS"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -322,8 +347,9 @@ def _picture(pixels: NDArray[np.uint8] | Tensor) -> Image.Image:
 
 def _rgb(picture: Image.Image) -> Image.Image:
     """The picture in RGB, 8 bits per channel, turned as its EXIF data say."""
+    scaled = picture.format == "PPM" and picture.mode == "I"  # a PGM file's numbers, which Pillow scales to 65535
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):  # Pillow would cut all above 255 off
+    if scaled or picture.mode.startswith("I;16"):  # Pillow would cut all above 255 off
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {picture.mode}), of which no range is known")

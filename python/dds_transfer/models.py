@@ -50,11 +50,7 @@ def load_model(source: str, *, weights: str | Path | None = None, pretrained: bo
         ValueError: no such model, weights that do not fit, no network, or a factory that fails; the message says which.
         ModuleNotFoundError: the library is not installed.
     """
-    library, colon, name = source.partition(":")
-    if not (library and colon and name):
-        raise ValueError(
-            f"no model {source!r}: write torchvision:NAME, timm:NAME, hf:NAME, hf:FOLDER or package.module:factory"
-        )
+    library, name = _parts(source)
     if pretrained and (weights is not None or library not in _BUILDERS):
         raise ValueError(f"{source}: pretrained weights are those of {', '.join(_BUILDERS)}, without a file of weights")
     try:
@@ -71,8 +67,36 @@ def load_model(source: str, *, weights: str | Path | None = None, pretrained: bo
 
 
 def model_name(source: str, weights: str | Path | None = None) -> str:
-    """What to call a model in file names: the last part of its name, or the name of its file of weights."""
-    return Path(weights).stem if weights is not None else Path(source.partition(":")[2]).name
+    """What to call a model in file names: the last part of its name, or the name of its file of weights.
+
+    A folder of ``hf:`` is called as it is where it lies, also where the path to it is ``.`` or ``..``. Raises
+    ValueError where nothing is left to call it by, as of the folder ``/``.
+    """
+    library, name = _parts(source)
+    path = Path(name) if weights is None else Path(weights)
+    if weights is None and library == "hf" and (folder := path.expanduser()).is_dir():
+        path = folder.resolve()
+    if not path.name:
+        raise ValueError(f"{source}: {path} is no name to call the model by; give it one (--name, or NAME= in front)")
+    return path.name if weights is None else path.stem
+
+
+def _parts(source: str) -> tuple[str, str]:
+    """Library and name of ``library:name``."""
+    library, colon, name = source.partition(":")
+    if not (library and colon and name):
+        raise ValueError(
+            f"no model {source!r}: write torchvision:NAME, timm:NAME, hf:NAME, hf:FOLDER or package.module:factory"
+        )
+    return library, name
+
+
+def has_random_weights(source: str, weights: object = None, pretrained: bool = False) -> bool:
+    """Whether :func:`load_model` gives a network random weights; a Python function may bring its own."""
+    library, name = _parts(source)
+    if weights is not None or pretrained or library not in _BUILDERS:
+        return False
+    return library != "hf" or not _holds_weights(Path(name).expanduser())
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:
@@ -147,7 +171,7 @@ def _from_transformers(name: str, pretrained: bool) -> nn.Module:
         name = str(folder)
     elif name.startswith((".", "/", "~")):
         raise ValueError("there is no such folder")
-    if pretrained or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
+    if pretrained or _holds_weights(folder):
         model = transformers.AutoModel.from_pretrained(name, local_files_only=not pretrained)
     else:
         try:
@@ -163,6 +187,10 @@ def _from_transformers(name: str, pretrained: bool) -> nn.Module:
     images.config.name_or_path = model.config.name_or_path  # beside which the preprocessing is stated
     module: nn.Module = images
     return module
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
 def _from_python(module: str, name: str) -> nn.Module:

@@ -385,7 +385,7 @@ def measure_options(measure: Measure) -> tuple[str, dict[str, Any]]:
         if len(given) != len(_PARTS):
             raise ValueError(
                 f"unknown measure {measure!r}; choose from {', '.join(dds_ext.MEASURES)}, "
-                f"or give {', '.join(_PARTS)} with commas between them, or as a mapping"
+                f"or give {', '.join(_PARTS)} with commas between them, such as zscore,rbf,double,cosine"
             )
         for (part, known), value in zip(_PARTS.items(), given, strict=True):
             if value not in known:

@@ -154,7 +154,9 @@ def test_taskonomy_is_the_first_200_images(
     outputs = ["--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     result = dds("reproduce", "taskonomy", "--features", authors_file, *outputs)
     assert result.exit_code == 0, result.output
-    records = json.loads((tmp_path / "r.json").read_text())["records"]
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["settings"]["experiment"] == "taskonomy" and content["files"] == [str(authors_file)]
+    records = content["records"]
     assert len(records) == 7 * 6 + 6 * 6 + 7 * 6
     cells = {(r["truth"], r["published_in"], r["normalize"], r["f"]): r for r in records}
     for truth, place, normalize, f, published in (

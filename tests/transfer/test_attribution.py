@@ -283,7 +283,10 @@ def test_the_command(dds: Callable[..., Result], tmp_path: Path, photos: Path, c
     assert table.sources == table.targets == list(checkpoints)
     np.testing.assert_allclose(table.values, expected.values, atol=1e-12)
     content = json.loads((tmp_path / "a.json").read_text())
-    assert content["affinity"] == table.values.tolist()
+    assert {name: content[name] for name in ("sources", "targets", "values")} == table.to_dict()
+    assert content["settings"]["method"] == "deeplift" and content["settings"]["mean"] == [0.5] * 3
+    assert content["files"] == [str(photos), *(f"{tmp_path / name}.pt" for name in checkpoints)]
+    assert "torch" in content["versions"]
     assert content["layers"] == layers and content["n"] == 5 and content["random"] == []
     assert list(content["seconds_per_model_and_image"]) == ["deeplift", "dds"]
     lines = result.stdout.splitlines()
@@ -340,6 +343,9 @@ def test_the_command_refuses(
     fails(f"two models are named 'make_resnet'; give one another name, as in NAME={net}", net, net, *options)
     fails(f"two models are named 'a'; give one another name, as in NAME={depth}", f"a={net}", f"a={depth}", *options)
     fails("no model 'depth.pt'", "make_resnet=depth.pt", net, *options)
+    fails("no model 'wide': write torchvision:NAME", "wide", f"b={net}", *options)
+    fails(f"={net}: the name in front of = is empty", f"={net}", net, *options)
+    fails(f"{net}=: the name of a file of weights is missing", f"{net}=", net, *options)
     fails("at least two models", net, *options)
     fails("no layer 'neck'", net, depth, "--layer", "neck", *options)
     fails("cannot load", net, "small_networks:nothing", *options)

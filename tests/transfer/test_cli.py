@@ -19,7 +19,7 @@ import torch
 from click.testing import Result
 from dds_transfer import Table, evaluate, load_truth, rank_models, stability
 from dds_transfer.cli import COMMANDS, main
-from dds_transfer.environment import environment, environment_rows
+from dds_transfer.environment import environment, environment_rows, versions
 from dds_transfer.tables import read_table
 from made_features import Features
 
@@ -104,7 +104,7 @@ def test_rank_with_intervals(dds: Run, tmp_path: Path, folder: Path, features: F
     options = {"bootstrap": 7, "images": 12, "confidence": 0.8, "seed": 5, "replacement": replacement}
     expected = rank_models(features["target"], sources, **options)
     content = json.loads((tmp_path / "r.json").read_text())
-    assert content == {**expected.to_dict(), "target": str(folder / "target.npy")}
+    assert {**content, **expected.to_dict()} == content
     with open(tmp_path / "r.csv", newline="") as file:
         assert [float(row["high"]) for row in csv.DictReader(file)] == [r["high"] for r in expected.records]
     assert result.stdout.startswith(expected.title + "\n")
@@ -129,7 +129,7 @@ def test_rank_refuses_what_makes_no_sense_without_draws(dds: Run, folder: Path) 
 def test_rank_of_few_images(dds: Run, tmp_path: Path, features: Features) -> None:
     np.savez(tmp_path / "few.npz", **{name: X[:7] for name, X in features.items()})
     place = ["--target", f"{tmp_path}/few.npz:target", "--sources", tmp_path / "few.npz"]
-    fails(dds("rank", *place), "7 images are too few for intervals from draws of half of them; give --bootstrap 0")
+    fails(dds("rank", *place), "7 images are too few for draws of half of them; give --bootstrap 0")
     assert dds("rank", *place, "--bootstrap", 0).exit_code == 0
     assert dds("rank", *place, "--images", 6).exit_code == 0
 
@@ -141,7 +141,7 @@ def test_stability(dds: Run, tmp_path: Path, folder: Path, features: Features) -
     assert result.exit_code == 0, result.output
     expected = stability(features["target"], {name: features[name] for name in "abcd"}, [5, 10, 20], 6)
     content = json.loads((tmp_path / "s.json").read_text())
-    assert content == {**expected.to_dict(), "target": str(folder / "target.npy")}
+    assert {**content, **expected.to_dict()} == content
     assert (tmp_path / "s.csv").read_text().splitlines()[0] == "images,spearman,spearman_sd,same_first_share"
     assert (tmp_path / "s.pdf").read_bytes().startswith(b"%PDF")
     assert [line.split()[0] for line in result.stdout.splitlines() if line.strip()[:1].isdigit()] == ["5", "10", "20"]
@@ -225,6 +225,8 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, folder: Path) -> None:
     fails(
         dds("rank", *target, "--sources", folder, "--measure", "svcca"), "unknown measure 'svcca'; choose from dds, rsa"
     )
+    unknown = dds("rank", *target, "--sources", folder, "--measure", "svcca").stderr
+    assert "or give normalize, f, center, g with commas between them, such as zscore," in unknown
     parts = ["--measure", "zscore,rfb,double,cosine"]
     fails(dds("affinity", folder, "-o", tmp_path / "a.csv", *parts), "no f 'rfb'; choose from ")
     fails(dds("rank", "--target", folder, "--sources", folder), "holds 5 arrays (a.npy, b.npy")
@@ -257,6 +259,12 @@ def test_help_of_every_command_has_examples(dds: Run) -> None:
         assert result.exit_code == 0
         examples = result.stdout.partition("Examples:")[2].partition("Options:")[0]
         assert re.search(rf"^ +dds {command}( |$)", examples, re.MULTILINE)
+
+
+def test_without_arguments_it_helps(dds: Run) -> None:
+    result = dds()
+    assert isinstance(result.exception, SystemExit) and result.exit_code == 2  # click's for help that was not asked for
+    assert result.stderr == dds("--help").stdout
 
 
 def test_options_mean_the_same_everywhere() -> None:
@@ -306,8 +314,51 @@ def test_json_alone_on_standard_output(folder: Path, features: Features) -> None
     done = run("rank", "--target", folder / "target.npy", "--sources", folder, "--json", "-")
     assert done.returncode == 0
     expected = rank_models(features["target"], {name: features[name] for name in "abcd"}).to_dict()
-    assert json.loads(done.stdout) == {**expected, "target": str(folder / "target.npy")}
+    content = json.loads(done.stdout)
+    assert {**content, **expected} == content
     assert "Sources for target by dds, 24 images" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ("rank --target f/target.npy --sources f --bootstrap 2", "target a b c d"),
+        ("stability --target f/target.npy --sources f --images 5 --draws 2", "target a b c d"),
+        ("layers --model f/a.npy f/b.npy --tasks f/c.npy --types types.csv", "a b c types.csv"),
+        ("affinity f -o out.csv", "a b c d target"),
+        ("grid f --target f/target.npy", "a b c d target"),
+        ("grid f --truth truth.csv", "a b c d target truth.csv"),
+        ("evaluate truth.csv --truth truth.csv", "truth.csv truth.csv"),
+        ("taxonomy truth.csv", "truth.csv"),
+        ("taxonomy taskonomy-affinity --compare taskonomy-winrate", ""),
+    ],
+)
+def test_every_result_says_how_it_was_obtained(
+    dds: Run, tmp_path: Path, features: Features, monkeypatch: pytest.MonkeyPatch, arguments: str, read: str
+) -> None:
+    """In one way, which a reader can follow without the command line: settings, files and versions."""
+    monkeypatch.chdir(tmp_path)
+    Path("f").mkdir()
+    for name, X in features.items():
+        np.save(f"f/{name}.npy", X)
+    names = list(features)
+    Table(names, names, np.random.default_rng(0).standard_normal((5, 5))).write("truth.csv")
+    Path("types.csv").write_text("task,type\nc,easy\n")
+    result = dds(*arguments.split(), "--json", "r.json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(Path("r.json").read_text())
+    assert content["files"] == [name if "." in name else f"f/{name}.npy" for name in read.split()]
+    assert content["versions"] == versions()
+    assert {"dds_ext", "python", "numpy", "torch"} <= set(content["versions"])
+    command = main.get_command(click.Context(main), arguments.split()[0])
+    assert command is not None
+    written = {"-o", "--json", "--csv", "--plot"}
+    options = {opt for p in command.params if isinstance(p, click.Option) for opt in p.opts} - written - {"--output"}
+    given = {"command"} | {option.removeprefix("--").replace("-", "_") for option in options}
+    assert given <= set(content["settings"]) and not {"json", "output", "csv"} & set(content["settings"])
+    for option, value in zip(arguments.split(), arguments.split()[1:], strict=False):
+        if option.startswith("--"):
+            assert value in str(content["settings"][option.removeprefix("--")])
 
 
 def test_interrupted(dds: Run, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

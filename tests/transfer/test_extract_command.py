@@ -49,7 +49,10 @@ def test_features_are_written_and_ranked(dds: Run, tmp_path: Path, photos: Path)
     listing = json.loads((output / "images.json").read_text())
     assert listing == {"digest": images.digest(), "images": [f"{i}.png" for i in range(6)], "unreadable": {}}
     content = json.loads((tmp_path / "r.json").read_text())
-    assert content["model"] == SOURCE and content["n"] == 6 and content["preprocessing"]["size"] == 16
+    assert content["n"] == 6 and content["preprocessing"]["size"] == 16
+    asked = {"model": SOURCE, "images": str(photos), "size": 16, "pool": "none", "channels_last": None, "weights": None}
+    assert {**content["settings"], **asked} == content["settings"]
+    assert content["files"] == [str(photos)] and "torch" in content["versions"]
     assert content["layers"][2] == {
         "layer": "block3",
         "module": "layer3",
@@ -67,6 +70,34 @@ def test_what_no_one_states_of_the_pictures_is_said(dds: Run, tmp_path: Path, ph
     assert f"note: {SOURCE} does not state mean, std: those usual for ImageNet were taken\n" in result.stderr
     result = dds(*common, "--size", 16, "--mean", 0, 0, 0, "--std", 1, 1, 1, "--name", "other")
     assert result.exit_code == 0 and "does not state" not in result.stderr
+
+
+def test_random_weights_of_a_folder_of_transformers_are_noted(dds: Run, tmp_path: Path, photos: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    transformers.ViTConfig(image_size=16, patch_size=8, **sizes).save_pretrained(tmp_path / "vit")
+    common = ["extract", f"hf:{tmp_path}/vit", "--images", photos, "--layers", "layernorm", "-o", tmp_path / "f"]
+    result = dds(*common)
+    assert result.exit_code == 0, result.output
+    assert "note: the weights are random; --weights or --pretrained gives others\n" in result.stderr
+
+
+def test_large_pictures_are_read_without_a_warning(
+    dds: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 499)
+    result = dds("extract", SOURCE, "--images", photos, "-o", tmp_path / "f", "--layers", "fc", "--size", 16)
+    assert result.exit_code == 0 and "bomb" not in result.stderr
+
+
+def test_a_result_goes_into_the_folder_that_is_made(dds: Run, tmp_path: Path, photos: Path) -> None:
+    common = ["extract", SOURCE, "--images", photos, "--layers", "fc", "--size", 16]
+    new = tmp_path / "new"
+    for result in (new / "x.json", f"{new}/../new/x.json"):
+        shutil.rmtree(new, ignore_errors=True)
+        assert dds(*common, "--json", result, "-o", new).exit_code == 0
+        assert json.loads((new / "x.json").read_text())["n"] == 6
+    fails(dds(*common, "--json", tmp_path / "other" / "x.json", "-o", new), f"there is no folder {tmp_path}/other")
 
 
 def test_a_warning_about_an_image_names_it(dds: Run, tmp_path: Path, photos: Path) -> None:
@@ -187,6 +218,35 @@ def test_a_model_of_the_same_name_does_not_take_the_place_of_another(dds: Run, t
     assert dds(*common, "--pool", "average", "--name", "averages").exit_code == 0
 
 
+def test_what_says_what_features_are_of_is_not_written_over(dds: Run, tmp_path: Path, photos: Path) -> None:
+    """Without its note, features of other images would be compared; without its list, a folder would be refused."""
+    output = tmp_path / "f"
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "--layers", "layer?", "-o", output]
+    assert dds(*common).exit_code == 0
+    kept = {path: path.read_bytes() for path in output.iterdir()}
+    aim = output / "make_resnet.layer1.npy"
+    message = "says what features are of, and would be written over; name another"
+    for path in (aim.with_suffix(".json"), output / "images.json"):
+        fails(dds("rank", "--target", aim, "--sources", output, "--bootstrap", 0, "--json", path), f"{path} {message}")
+        fails(dds(*common, "--json", path), f"{path} {message}")
+    assert {path: path.read_bytes() for path in output.iterdir()} == kept
+    result = tmp_path / "f" / "r.json"
+    for _ in range(2):  # a result is replaced by the next
+        assert dds("rank", "--target", aim, "--sources", output, "--bootstrap", 0, "--json", result).exit_code == 0
+
+
+def test_the_files_of_an_extraction_are_all_different(dds: Run, tmp_path: Path, photos: Path) -> None:
+    output = tmp_path / "f"
+    output.mkdir()
+    common = ["extract", SOURCE, "--images", photos, "--size", 16, "--layers", "fc", "-o", output]
+    message = "is a file that the command itself writes; name another"
+    for path, *name in ((output / "foo.json", "--name", "foo"), (output / "make_resnet.fc.json",)):
+        fails(dds(*common, *name, "--json", path), f"--json {path} {message}")
+    fails(dds(*common, "--json", f"{output}/../f/images.json"), message)
+    fails(dds(*common, "--name", "images"), "--name images: its note images.json would be the list of images too")
+    assert not list(output.iterdir())
+
+
 def test_an_array_for_images(dds: Run, tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((5, 3, 16, 16)).astype(np.float32)
     np.save(tmp_path / "x.npy", X)
@@ -207,7 +267,9 @@ def test_errors_are_one_line(dds: Run, tmp_path: Path, photos: Path) -> None:
     fails(run(SOURCE, "--pretrained"), "pretrained weights are those of torchvision, timm, hf")
     fails(run(SOURCE, "--layers", "encoder"), "has no layer 'encoder'; at the top it has conv1")
     fails(run(SOURCE, "--name", "x/y"), "--name x/y: it is the start of file names, and cannot hold a /; -o names the")
-    fails(run(SOURCE, "--name", ""), "--name is empty; it is the start of file names")
+    for name in ("", ".", ".."):  # "." would be the folder -o itself, and the files beside it
+        fails(run(SOURCE, "--name", name), f"--name '{name}' is no name; it is the start of file names")
+    fails(dds("extract", "hf:/", "--images", photos, "-o", tmp_path / "f"), "hf:/: / is no name to call the model by")
     fails(dds("extract", SOURCE, "--images", photos, "-o", f"{photos}/."), "is the folder of the images; name another")
     fails(run("torch.nn:ReLU"), "no blocks are known of a ReLU")
     fails(run(SOURCE, "--pool", "max"), "no pooling 'max'")

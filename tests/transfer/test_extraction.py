@@ -136,8 +136,9 @@ def test_names_and_patterns(network: ResNet, X: Tensor) -> None:
     ],
 )
 def test_layers_that_cannot_be_taken(network: ResNet, X: Tensor, layers: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         extract_features(network, X, layers)
+    assert error.type is ValueError  # and none of a name that nobody knows
     assert hooks(network) == 0
 
 
@@ -567,6 +568,16 @@ def test_two_extractions_do_not_write_one_file(counting: Counting, X: Tensor, pa
     network = Twice()
     extract_features(network, X, save_as=path)
     assert network.images == 1 + N
+
+
+@pytest.mark.parametrize("name", ["", "/", "/.", "/.."])
+def test_a_start_of_paths_without_a_name_is_refused(
+    X: Tensor, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"save_as '.*' ends in no name"):
+        extract_features(ResNet(), X, "layer1", save_as=f"{tmp_path / 'out'}{name}" if name else "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_inputs_of_several_sizes_are_refused(counting: Counting, path: Path) -> None:

@@ -123,6 +123,17 @@ def test_a_truth_with_targets_of_its_own(
     assert cell["spearman"] == cell["spearman_off_diagonal"] == pytest.approx(expected)
 
 
+def test_bootstrap_of_few_images(dds: Callable[..., Result], tmp_path: Path, features: Features) -> None:
+    np.savez(tmp_path / "f.npz", **{name: X[:8] for name, X in features.items()})
+    place = ["grid", tmp_path / "f.npz", "--target", f"{tmp_path}/f.npz:target", "--bootstrap", 2]
+    result = dds(*place)
+    assert result.exit_code == 0 and " ±" in result.stdout, result.output
+    np.savez(tmp_path / "f.npz", **{name: X[:7] for name, X in features.items()})
+    result = dds(*place)
+    message = "Error: 7 images are too few for draws of half of them; leave --bootstrap out\n"
+    assert (result.exit_code, result.stderr) == (2, message)
+
+
 def test_draws() -> None:
     assert draw_images(10, None, None, 0) == [slice(0, 10)]
     assert draw_images(10, 4, None, 0) == [slice(0, 4)]
@@ -133,6 +144,7 @@ def test_draws() -> None:
     for rows in draws:
         assert len(np.unique(rows)) == 200
         np.testing.assert_array_equal(rows, legacy.choice(range(5000), 200, replace=False))
+    assert [len(rows) for rows in draw_images(60, None, 2, 0)] == [30, 30]  # half of them where 200 are too many
     with pytest.raises(ValueError, match="50 images are asked for, and there are 10"):
         draw_images(10, 50, None, 0)
     with pytest.raises(ValueError, match="every draw of 10 out of 10 images is the same; ask for fewer images"):

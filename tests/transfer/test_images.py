@@ -54,6 +54,49 @@ def test_preprocessing_is_resize_crop_and_normalise(size: int, width: int, heigh
     np.testing.assert_allclose(result, expected, atol=1.1 / 255 / 0.5)
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "height"),
+    [
+        (14, 1, 2000),
+        (14, 3000, 2),
+        (33, 7, 1511),
+        (33, 1511, 7),
+        (3, 4000, 211),
+        (14, 37, 100003),
+        (16, 1, 18),
+        (1, 9, 40),
+    ],
+)
+def test_of_a_long_picture_only_what_is_kept_is_computed(
+    size: int, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of it would take gigabytes: 1 x 4000 pixels become 256 x 1,024,000."""
+    rgb = picture(height, width)
+    short = round(size * 256 / 224)
+    whole = int(short * width / min(width, height)), int(short * height / min(width, height))
+    left, top = (round((side - size) / 2) for side in whole)
+    resize, made = Image.Image.resize, []
+
+    def resized(image: Image.Image, size: tuple[int, int], *how: Any, **more: Any) -> Image.Image:
+        made.append(size[0] * size[1])
+        return resize(image, size, *how, **more)
+
+    expected = np.asarray(resize(rgb, whole, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size)))
+    monkeypatch.setattr(Image.Image, "resize", resized)
+    result = Preprocessing(size, (0, 0, 0), (1, 1, 1))(rgb).numpy().transpose(1, 2, 0) * 255
+    assert max(made) <= 16 * size**2
+    # Pillow rounds to 8 bits after each of two directions, and a place known to 24 bits may tip either rounding.
+    np.testing.assert_allclose(result, expected, atol=2 + 1e-4)
+    if whole[0] * whole[1] <= 16 * size**2:
+        np.testing.assert_array_equal(np.round(result), expected)
+
+
+def test_a_picture_longer_than_memory() -> None:
+    grey = Image.new("RGB", (1_000_000, 1), (51, 102, 153))
+    pixels = Preprocessing(224, (0, 0, 0), (1, 1, 1))(grey)
+    np.testing.assert_allclose(pixels[:, 5, 7], [0.2, 0.4, 0.6], atol=1e-6)
+
+
 def test_defaults_are_those_of_imagenet() -> None:
     white = Preprocessing()(Image.new("RGB", (300, 300), "white"))
     np.testing.assert_allclose(
@@ -79,6 +122,21 @@ def test_alpha_is_dropped_and_grey_repeated(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 20), 51 * 256 + 200, np.uint16)).save(tmp_path / "c.png")
     pixels = inputs(load_images(tmp_path, Preprocessing(14, (0, 0, 0), (1, 1, 1))))[:, :, 0, 0]
     np.testing.assert_allclose(pixels, [[0.2, 0.4, 0.6], [0.2, 0.2, 0.2], [0.2, 0.2, 0.2]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("largest", "plain"), [(4095, False), (4095, True), (65535, False), (65535, True), (300, False)]
+)
+def test_pgm_files_of_more_than_8_bits(tmp_path: Path, largest: int, plain: bool) -> None:
+    """Taken by the largest value that the file names."""
+    numbers = np.arange(20 * 20).reshape(20, 20) * largest // 399
+    content = " ".join(map(str, numbers.ravel())).encode() if plain else numbers.astype(">u2").tobytes()
+    (tmp_path / "x.pgm").write_bytes(f"P{2 if plain else 5}\n20 20\n{largest}\n".encode() + content)
+    grey = Image.fromarray((np.round(numbers / largest * 65535).astype(int) >> 8).astype(np.uint8))
+    result = inputs(load_images(tmp_path, SMALL))[0]
+    np.testing.assert_array_equal(result, SMALL(grey).numpy())
+    with Image.open(tmp_path / "x.pgm") as image:
+        np.testing.assert_array_equal(inputs(load_images([image], SMALL))[0], result)
 
 
 def test_exif_orientation_turns_the_picture(tmp_path: Path) -> None:
@@ -145,6 +203,16 @@ def test_skipped_images_are_listed_and_the_others_are_the_same_rows(photos: Path
     assert images.names == clean.names
     assert images.digest() == clean.digest()
     np.testing.assert_array_equal(inputs(images), expected)
+
+
+def test_of_a_picture_too_large_for_pillow_the_way_out_is_said(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(40, 40).save(photos / "d.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    way_out = (
+        r"1 of 5 .*: d\.png \(more than 1400 pixels; make a smaller copy, or in Python raise PIL\.Image\.MAX_IMAGE_P"
+    )
+    with pytest.raises(ValueError, match=way_out):
+        load_images(photos, SMALL)
 
 
 def test_a_folder_of_unreadable_images_only(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from dds_transfer import Preprocessing, block_hooks, extract_features, load_model, preprocessing_of
-from dds_transfer.models import model_name
+from dds_transfer.models import has_random_weights, model_name
 from safetensors.torch import save_file
 from small_networks import ResNet
 from torch import nn
@@ -200,6 +200,15 @@ def test_names_for_files() -> None:
     assert model_name("torchvision:resnet50", "runs/depth.pt") == "depth"
 
 
+def test_a_folder_is_called_as_it_is_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vit" / "weights").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "vit")
+    assert model_name("hf:.") == model_name("hf:weights/..") == "vit"
+    assert model_name("hf:..") == tmp_path.name
+    with pytest.raises(ValueError, match="hf:/: / is no name to call the model by"):
+        model_name("hf:/")
+
+
 @pytest.fixture
 def vit(tmp_path: Path) -> tuple[Path, nn.Module]:
     """A small vision transformer and the folder that transformers saved it in."""
@@ -214,8 +223,11 @@ def test_a_folder_of_transformers_gives_its_weights_or_random_ones(vit: tuple[Pa
     folder, network = vit
     loaded = load_model(f"hf:{folder}")
     assert same(loaded, network)
+    assert not has_random_weights(f"hf:{folder}")
     (folder / "model.safetensors").rename(folder / "away")
     random = load_model(f"hf:{folder}")
+    assert has_random_weights(f"hf:{folder}") and has_random_weights("hf:owner/name")
+    assert not has_random_weights(f"hf:{folder}", "w.pt") and not has_random_weights("hf:owner/name", pretrained=True)
     assert list(random.state_dict()) == list(network.state_dict()) and not same(random, network)
     assert same(random, load_model(f"hf:{folder}"))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from dds_transfer import Table, compare_similarities, compare_taxonomies, load_truth, task_taxonomy
+from dds_transfer.tables import TRUTHS
 from dds_transfer.taxonomy import DISTANCES, LINKAGES
 from scipy import stats
 from scipy.cluster.hierarchy import cophenet, linkage
@@ -199,6 +200,11 @@ def test_command(dds: Callable[..., Result], tmp_path: Path) -> None:
     assert all(f" {name}\n" in result.stdout for name in NAMES[1:])
     assert f"{content['cophenetic_correlation']:.3f}" in result.stdout
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_names_every_bundled_table(dds: Callable[..., Result]) -> None:
+    names = "".join(dds("taxonomy", "--help").stdout.split())
+    assert f"{','.join(TRUTHS)},oraCSVfile" in names
 
 
 def test_command_with_the_rsa_papers_tree_of_a_bundled_table(dds: Callable[..., Result], tmp_path: Path) -> None:

@@ -7,9 +7,17 @@ from pathlib import Path
 import click
 
 import dds_ext
-from dds_transfer.commands.common import Command, arrays, json_option, load, measure_option, output, plot_option
+from dds_transfer.commands.common import (
+    Command,
+    arrays,
+    json_option,
+    load,
+    measure_option,
+    output,
+    plot_option,
+    write_result,
+)
 from dds_transfer.features import common_images, setting_notes
-from dds_transfer.output import write_json
 from dds_transfer.selection import measure_options
 from dds_transfer.tables import Table
 from dds_transfer.terminal import show_notes, working
@@ -45,7 +53,7 @@ def command(files: tuple[str, ...], output: Path, measure: str, json_path: Path 
     table.write(output)
     if json_path:
         how = {"measure": measure, "options": options, "images": n}
-        write_json(json_path, {**how, "files": [model.origin for model in models], **table.to_dict()})
+        write_result(json_path, {**how, **table.to_dict()}, [model.origin for model in models])
     if plot:
         from dds_transfer.plots import draw_affinity, save_figure
 

@@ -6,17 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 from torch import nn
 
-import dds_ext
 from dds_transfer.attribution import METHODS, attribution_affinity, dds_affinity
 from dds_transfer.blocks import block_hooks
-from dds_transfer.commands.common import Command, json_option, output
+from dds_transfer.commands.common import Command, json_option, output, write_result
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    has_random_weights,
     image_notes,
     images_option,
     preprocessing_options,
@@ -25,8 +22,7 @@ from dds_transfer.commands.networks import (
 )
 from dds_transfer.extraction import place_of
 from dds_transfer.images import load_images
-from dds_transfer.models import load_model, model_name
-from dds_transfer.output import write_json
+from dds_transfer.models import has_random_weights, load_model, model_name
 from dds_transfer.terminal import show_notes, show_records, working
 
 FEWEST = 4  # images that DDS can be computed of
@@ -88,11 +84,13 @@ def command(
     networks: dict[str, nn.Module] = {}
     sources: dict[str, nn.Module] = {}
     layers: dict[str, str | None] = {}
-    random = []
+    random: list[str] = []
+    files = [source]
     for text in models:
-        front, _, rest = text.partition("=")
-        own, described = ("", text) if ":" in front else (front, rest)  # every MODEL has a colon
-        model, _, file = described.partition("=")
+        own, described = _own_name(text)
+        model, equals, file = described.partition("=")
+        if equals and not file:
+            raise click.UsageError(f"{text}: the name of a file of weights is missing at the end")
         weights = file or None
         name = own or model_name(model, weights)
         if name in networks:
@@ -103,6 +101,7 @@ def command(
         layers[name] = layer or _last_block(network)
         if has_random_weights(model, weights, pretrained):
             random.append(name)
+        files += [weights] if weights else []
     chosen = {name: choose_preprocessing(network, size, mean, std) for name, network in networks.items()}
     loaded = {each: load_images(source, each, skip_unreadable=skip_unreadable) for each in set(chosen.values())}
     images = {name: loaded[each] for name, each in chosen.items()}
@@ -113,11 +112,10 @@ def command(
     if n >= FEWEST:
         seconds["dds"] = dds_affinity(networks, images, layers=layers, batch_size=batch_size).seconds
     if json_path:
-        how: dict[str, object] = {"method": method, "models": models, "layers": layers, "pretrained": pretrained}
-        how |= {"images": source, "n": n, "unreadable": next(iter(images.values())).unreadable, "random": random}
-        how |= {"preprocessing": {name: asdict(each) for name, each in chosen.items()}}
-        how |= {"seconds_per_model_and_image": seconds, "affinity": maps.table.values.tolist()}
-        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+        how: dict[str, object] = {"n": n, "unreadable": next(iter(images.values())).unreadable, "layers": layers}
+        how |= {"random": random, "preprocessing": {name: asdict(each) for name, each in chosen.items()}}
+        how |= {"seconds_per_model_and_image": seconds}
+        write_result(json_path, {**how, **maps.table.to_dict()}, files)
     click.echo(f"{output}: {method} between {len(networks)} models, {n} images")
     cost = [{"measure": name, "milliseconds": 1000 * value} for name, value in seconds.items()]
     show_records("Cost per model and image, without reading the images", cost)
@@ -126,6 +124,16 @@ def command(
         notes.append(f"the weights of {', '.join(random)} are random; MODEL=WEIGHTS or --pretrained gives others")
     notes += unstated_notes(sources, next(iter(images.values())), size, mean, std)
     show_notes(notes + list(dict.fromkeys(note for each in loaded.values() for note in image_notes(each))))
+
+
+def _own_name(text: str) -> tuple[str | None, str]:
+    """The NAME in front of a model, if there is one, and the rest."""
+    front, equals, rest = text.partition("=")
+    if not equals or ":" in front:  # every MODEL has a colon
+        return None, text
+    if not front:
+        raise click.UsageError(f"{text}: the name in front of = is empty")
+    return front, rest
 
 
 def _last_block(network: nn.Module) -> str | None:

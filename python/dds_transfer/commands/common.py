@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -14,13 +15,16 @@ import click
 from numpy.typing import NDArray
 
 import dds_ext
-from dds_transfer.features import Features, common_images, load_features, load_one
-from dds_transfer.output import STDOUT
+from dds_transfer.environment import versions
+from dds_transfer.features import NOTED, Features, common_images, load_features, load_one
+from dds_transfer.output import STDOUT, write_json
 from dds_transfer.selection import Ranking, measure_options, rank_models
 from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+LIST = "images.json"  # of the images that a folder's features are of
+LISTED = {"digest", "images", "unreadable"}  # what it tells
 
 
 def output(
@@ -45,7 +49,7 @@ def output(
                 raise click.BadParameter("- is standard output, which is for --json")
             ctx.with_resource(redirect_stdout(sys.stderr))
             return path
-        if not path.parent.is_dir():
+        if not path.parent.is_dir() and path.parent.resolve() != ctx.meta.get("folder"):  # which the command makes
             raise click.BadParameter(f"there is no folder {path.parent}")
         device = path.exists() and not path.is_file()
         if endings and path.suffix not in endings and not device:  # this also spares an input that is named by mistake
@@ -54,12 +58,25 @@ def output(
         other = ctx.meta.setdefault("outputs", {}).setdefault(path.resolve(), option)
         if other != option:
             raise click.BadParameter(f"{path} is the file of {other} too; name another")
+        if path.is_file() and _says_what_features_are(path):
+            raise click.BadParameter(f"{path} says what features are of, and would be written over; name another")
         if needs:
             import_module(needs)
         return path
 
     kind = click.Path(dir_okay=False, writable=True, allow_dash=stdout, path_type=Path)
     return click.option(*names, type=kind, callback=check, **settings)
+
+
+def _says_what_features_are(path: Path) -> bool:
+    """Whether this is a note beside a file of features or a folder's list of images, as `dds extract` writes them."""
+    if path.suffix != ".json":
+        return False
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and (set(content) >= NOTED or set(content) == LISTED)
 
 
 csv_option = output("--csv", "csv_path", endings=(".csv",), help="Also write the result to this CSV file.")
@@ -173,6 +190,28 @@ class ManyValues(Command):
         return super().parse_args(ctx, repeated)
 
 
+def write_result(path: Path, result: Mapping[str, Any], files: Iterable[object]) -> None:
+    """Write a command's result as JSON, and how it was obtained.
+
+    That is ``settings``, the command's arguments and options by name with their defaults, less the files it writes;
+    ``files``, those that it read; and ``versions``.
+    """
+    context = click.get_current_context()
+    settings = {"command": context.info_name}
+    for parameter in context.command.params:
+        if not (isinstance(parameter.type, click.Path) and parameter.type.writable):
+            value = context.params[parameter.name or ""]
+            name = parameter.opts[-1].removeprefix("--").replace("-", "_")
+            settings[name] = str(value) if isinstance(value, Path) else value
+    how = {"settings": settings, "files": [str(file) for file in files], "versions": versions()}
+    write_json(path, {**result, **how})
+
+
+def truth_file(truth: str | None) -> list[str]:
+    """The file of measured transfer results, if they are not bundled."""
+    return [truth] if truth and truth not in TRUTHS else []
+
+
 def load_candidates(target: str, sources: Sequence[str]) -> tuple[Features, list[Features]]:
     """A target, and the models besides it that are to be compared with it, on the same images."""
     aim = load_one(target)
@@ -190,10 +229,16 @@ def load(sources: Sequence[str]) -> list[Features]:
 def rank(aim: Features, models: Sequence[Features], measure: str, bootstrap: int, **how: Any) -> Ranking:
     """The models ranked, with the progress of the draws; ``how`` is :func:`rank_models`'s."""
     n = len(aim.X)
-    if bootstrap and not how.get("images") and not how.get("replacement") and n < 8:
-        raise click.UsageError(f"{n} images are too few for intervals from draws of half of them; give --bootstrap 0")
+    if bootstrap and not how.get("images") and not how.get("replacement"):
+        enough_for_halves(n, "give --bootstrap 0")
     with working(f"{measure} to {aim.name}, {len(models)} models, {n} images", steps=bootstrap) as step:
         return rank_models(aim.X, arrays(models), measure, name=aim.name, bootstrap=bootstrap or None, step=step, **how)
+
+
+def enough_for_halves(n: int, way_out: str) -> None:
+    """Refuse draws of half of n images where no similarity can be computed of so few."""
+    if n // 2 < 4:
+        raise click.UsageError(f"{n} images are too few for draws of half of them; {way_out}")
 
 
 def load_blocks(model: Sequence[str]) -> list[Features]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import TRUTH_HELP, Command, csv_option, json_option
+from dds_transfer.commands.common import TRUTH_HELP, Command, csv_option, json_option, truth_file, write_result
 from dds_transfer.evaluation import evaluate
-from dds_transfer.output import write_json, write_records
+from dds_transfer.output import write_records
 from dds_transfer.tables import load_truth, read_table
 from dds_transfer.terminal import show_notes, show_records
 
@@ -48,7 +48,7 @@ def command(table: Path, truth: str, csv_path: Path | None, json_path: Path | No
     if csv_path:
         write_records(csv_path, [{name: row[name] for name in row if name != "at_k"} for row in rows])
     if json_path:
-        write_json(json_path, {"affinity": str(table), "truth": truth, **content})
+        write_result(json_path, content, [table, *truth_file(truth)])
     for title, names in (
         (f"Agreement of {table} with {truth}", ("target", "sources", *CORRELATIONS)),
         (f"Regret of choosing by {table}, in the units of {truth}", ("target", "regret", "relative_regret")),

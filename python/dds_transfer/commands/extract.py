@@ -7,14 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 
-import dds_ext
-from dds_transfer.commands.common import Command, json_option
+from dds_transfer.commands.common import LIST, Command, json_option, write_result
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
-    has_random_weights,
     image_notes,
     images_option,
     preprocessing_options,
@@ -23,11 +20,15 @@ from dds_transfer.commands.networks import (
 )
 from dds_transfer.extraction import choose_layers, extract_features
 from dds_transfer.images import load_images
-from dds_transfer.models import load_model, model_name
+from dds_transfer.models import has_random_weights, load_model, model_name
 from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_records
 
-LIST = "images.json"
+
+def _will_be_there(ctx: click.Context, _: click.Parameter, folder: Path) -> Path:
+    """The folder, in which another output may be written."""
+    ctx.meta["folder"] = folder.resolve()
+    return folder
 
 
 @click.command("extract", cls=Command)
@@ -38,6 +39,8 @@ LIST = "images.json"
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
+    callback=_will_be_there,
+    is_eager=True,
     help="Folder to write to: NAME.LAYER.npy for each layer (or NAME.npy, see --name), and images.json, the images in "
     "the order of the rows.",
 )
@@ -105,8 +108,8 @@ def command(
       dds extract hf:checkpoints/vit --images photos/ --layers 'layers.*' --pool class -o features/
       dds extract mypackage.nets:make_net --images photos.npy --layers encoder -o features/
     """
-    if name == "":
-        raise click.UsageError("--name is empty; it is the start of file names")
+    if name in ("", ".", ".."):
+        raise click.UsageError(f"--name {name!r} is no name; it is the start of file names")
     named, name = name is not None, name or model_name(model, weights)
     if "/" in name:
         raise click.UsageError(
@@ -117,6 +120,12 @@ def command(
     network = load_model(model, weights=weights, pretrained=pretrained)
     modules = choose_layers(network, layers or None)
     alone = named and len(modules) == 1
+    starts = [name if alone else f"{name}.{layer}" for layer in modules]
+    if f"{name}.json" == LIST and alone:
+        raise click.UsageError(f"--name {name}: its note {LIST} would be the list of images too; name another")
+    for file in (LIST, *(f"{start}{ending}" for start in starts for ending in (".npy", ".json"))):
+        if json_path and json_path.resolve() == (output / file).resolve():
+            raise click.UsageError(f"--json {json_path} is a file that the command itself writes; name another")
     images = load_images(source, choose_preprocessing(network, size, mean, std), skip_unreadable=skip_unreadable)
     listing = {"digest": images.digest(), "images": images.names, "unreadable": images.unreadable}
     _check_rows(output / LIST, listing["digest"])
@@ -138,17 +147,14 @@ def command(
             "layer": layer,
             "module": modules[layer],
             "shape": X.shape,
-            "file": f"{name}.npy" if alone else f"{name}.{layer}.npy",
+            "file": f"{start}.npy",
         }
-        for layer, X in zip(modules, features.values(), strict=True)
+        for layer, start, X in zip(modules, starts, features.values(), strict=True)
     ]
     if json_path:
-        how: dict[str, object] = {"model": model, "weights": weights and str(weights), "pretrained": pretrained}
-        how |= {"images": source}
-        how |= {"n": len(images), "unreadable": images.unreadable, "pool": pool, "channels_last": channels_last}
-        how |= {"autocast": autocast, "device": device}
+        how: dict[str, object] = {"n": len(images), "unreadable": images.unreadable}
         how |= {"preprocessing": images.preprocessing and asdict(images.preprocessing), "layers": records}
-        write_json(json_path, {**how, "versions": {"dds_ext": dds_ext.__version__, "torch": torch.__version__}})
+        write_result(json_path, how, [source, *([weights] if weights else [])])
     show_records(
         f"Features of {name} on {len(images)} images, in {output}",
         [{**record, "shape": str(record["shape"])} for record in records],

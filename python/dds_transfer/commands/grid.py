@@ -13,14 +13,17 @@ from dds_transfer.commands.common import (
     Command,
     arrays,
     csv_option,
+    enough_for_halves,
     json_option,
     load,
     seed_option,
+    truth_file,
     without,
+    write_result,
 )
 from dds_transfer.features import Features, common_images, load_one, setting_notes
 from dds_transfer.grid import Figures, agreement, choose_models, choose_normalizations, compute_grid, draw_images
-from dds_transfer.output import write_json, write_records
+from dds_transfer.output import write_records
 from dds_transfer.tables import Table, load_truth
 from dds_transfer.terminal import show_notes, show_pivot, working
 
@@ -44,7 +47,8 @@ from dds_transfer.terminal import show_notes, show_pivot, working
     "--bootstrap",
     type=click.IntRange(1),
     metavar="DRAWS",
-    help="Repeat on random draws of N images (default 200) without replacement; prints mean and deviation.",
+    help="Repeat on random draws of N images without replacement, by default 200, or half of them if that is less; "
+    "prints mean and deviation.",
 )
 @seed_option
 @csv_option
@@ -93,7 +97,10 @@ def command(
         aims = [load_one(str(target))]
         models = without(models, aims[0])
     everything = [*models, *(aims or [])]
-    draws = draw_images(common_images(everything), images, bootstrap, seed)
+    n = common_images(everything)
+    if bootstrap and not images:
+        enough_for_halves(n, "leave --bootstrap out")
+    draws = draw_images(n, images, bootstrap, seed)
     n = len(everything[0].X[draws[0]])
     normalizations, note = choose_normalizations(everything, channels)
     notes += [*note, *setting_notes(everything)]
@@ -118,9 +125,8 @@ def command(
     if csv_path:
         write_records(csv_path, records)
     if json_path:
-        how = {"truth": truth, "target": target, "sources": [model.origin for model in models], "images": n}
-        how |= {"bootstrap": bootstrap, "seed": seed, "channels": channels, "channels_last": channels_last}
-        write_json(json_path, {**how, "groups": groups, "records": records, "notes": notes})
+        read = [*(model.origin for model in everything), *truth_file(truth)]
+        write_result(json_path, {"images": n, "records": records, "notes": notes}, dict.fromkeys(read))
     if measured is not None:
         size = f"{len(measured.targets)} targets, {len(measured.sources)} sources, {n} images"
         for figure, diagonal in (("spearman", "kept"), ("spearman_off_diagonal", "left out")):

@@ -15,6 +15,7 @@ from dds_transfer.commands.common import (
     model_called,
     result_options,
     types_option,
+    write_result,
 )
 from dds_transfer.features import common_images, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
@@ -65,7 +66,8 @@ def command(
     if csv_path:
         ranking.to_csv(csv_path)
     if json_path:
-        ranking.to_json(json_path)
+        read = [feature.origin for feature in (*blocks, *networks)]
+        write_result(json_path, ranking.to_dict(), read if types is None else [*read, types])
     if plot:
         ranking.plot(plot)
     show_table(ranking.title, *ranking.table())

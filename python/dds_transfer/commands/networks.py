@@ -61,11 +61,6 @@ def unstated_notes(
     return notes
 
 
-def has_random_weights(model: str, weights: object, pretrained: bool) -> bool:
-    """Whether a model by this name gets random weights; a Python function may bring its own."""
-    return weights is None and not pretrained and model.startswith(("torchvision:", "timm:"))
-
-
 def image_notes(images: Images) -> list[str]:
     """What was done to the images, and which were left out."""
     notes = []

@@ -21,6 +21,7 @@ from dds_transfer.commands.common import (
     output,
     rank,
     seed_option,
+    truth_file,
     types_option,
     without,
 )
@@ -29,7 +30,7 @@ from dds_transfer.features import common_images, load_one, setting_notes
 from dds_transfer.layers import TASK_TYPES, rank_layers
 from dds_transfer.output import write_json
 from dds_transfer.selection import measure_options
-from dds_transfer.tables import TRUTHS, Table, load_truth, read_types
+from dds_transfer.tables import Table, load_truth, read_types
 from dds_transfer.taxonomy import task_taxonomy
 from dds_transfer.terminal import show_notes, working
 
@@ -124,7 +125,7 @@ def command(
             layers = rank_layers(arrays(blocks), arrays(networks), measure, types=kinds, name=model_called(model))
 
     files = [each.path for each in [*everything, *blocks, *networks]]
-    files += [path for path in (types, Path(truth) if truth and truth not in TRUTHS else None) if path]
+    files += [*([types] if types else []), *map(Path, truth_file(truth))]
     with working("digests of the files"):
         inputs = digests(files)
     settings = {"measure": label, "options": options, "images": n} | ({"truth": truth} if truth else {})

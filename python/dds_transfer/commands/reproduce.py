@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from dds_transfer.activations import load_activations
-from dds_transfer.commands.common import Command, csv_option, json_option
-from dds_transfer.output import write_json, write_records
+from dds_transfer.commands.common import Command, csv_option, json_option, write_result
+from dds_transfer.output import write_records
 from dds_transfer.reproduction import EXPERIMENTS, reproduce, steps
 from dds_transfer.terminal import show_pairs, show_pivot, working
 
@@ -54,7 +54,7 @@ def command(experiment: str, features: Path, store: Path | None, csv_path: Path 
     if csv_path:
         write_records(csv_path, records)
     if json_path:
-        write_json(json_path, {"experiment": experiment, "features": str(features), "records": records})
+        write_result(json_path, {"records": records}, [features])
     for (truth, place), group in groupby(records, lambda record: (record["truth"], record["published_in"])):
         table = list(group)
         title = f"Correlation with {truth}: as published in {place}, and computed"

@@ -15,9 +15,9 @@ from dds_transfer.commands.common import (
     result_options,
     seed_option,
     sources_options,
+    write_result,
 )
 from dds_transfer.features import setting_notes
-from dds_transfer.output import write_json
 from dds_transfer.terminal import show_notes, show_table, working
 
 
@@ -63,7 +63,7 @@ def command(
     if csv_path:
         result.to_csv(csv_path)
     if json_path:
-        write_json(json_path, {**result.to_dict(), "target": aim.origin})
+        write_result(json_path, result.to_dict(), [model.origin for model in (aim, *models)])
     if plot:
         result.plot(plot)
     show_table(result.title, *result.table())

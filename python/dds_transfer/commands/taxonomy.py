@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from dds_transfer.commands.common import Command, json_option, plot_option
-from dds_transfer.output import write_json
-from dds_transfer.tables import Table, load_truth
+from dds_transfer.commands.common import Command, json_option, plot_option, truth_file, write_result
+from dds_transfer.tables import TRUTHS, Table, load_truth
 from dds_transfer.taxonomy import (
     DISTANCES,
     LINKAGES,
@@ -25,8 +24,12 @@ from dds_transfer.terminal import show_records, show_tree
 
 
 @click.command("taxonomy", cls=Command)
-@click.argument("table", metavar="AFFINITY.CSV")
-@click.option("--compare", metavar="OTHER.CSV", help="Another table, whose tree and similarities to compare with.")
+@click.argument("table", metavar="NAME|FILE")
+@click.option(
+    "--compare",
+    metavar="NAME|FILE",
+    help=f"Another table, whose tree and similarities to compare with: {', '.join(TRUTHS)}, or a CSV file.",
+)
 @click.option("--distance", type=click.Choice(DISTANCES), default=DISTANCES[0], show_default=True, help="See above.")
 @click.option("--linkage", type=click.Choice(LINKAGES), default=LINKAGES[0], show_default=True, help="See above.")
 @json_option
@@ -41,8 +44,8 @@ def command(
     --distance pattern --linkage single. With --compare, both tables are cut to the tasks they share; then the trees are
     compared by the correlation of their cophenetic distances, the tables by that of their entries off the diagonal.
 
-    A table is a CSV file (rows: sources, columns: targets) or the name of bundled transfer results. --plot draws the
-    tree beside the table, in the tree's order.
+    A table is a CSV file (rows: sources, columns: targets) or the name of a bundled one, as for --compare. --plot
+    draws the tree beside the table, in the tree's order.
 
     \b
     Examples:
@@ -70,8 +73,7 @@ def command(
         ):
             comparison.append({"of": what, **asdict(found)})
     if json_path:
-        how = {"affinity": table, "compare": compare, "distance": distance, "linkage": linkage}
-        write_json(json_path, {**how, **tree.to_dict(), "comparison": comparison})
+        write_result(json_path, {**tree.to_dict(), "comparison": comparison}, truth_file(table) + truth_file(compare))
     title = f"Taxonomy of {table}: {len(tree.names)} tasks, distance {distance!r}, {linkage} linkage"
     if plot:
         from dds_transfer.plots import draw_taxonomy, save_figure
