@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from dds_transfer.minitaskonomy.render import render
+from dds_transfer.minitaskonomy.render import cast, render
 from dds_transfer.minitaskonomy.scenes import FACES, STYLES, Scene, camera_rotation, random_scene, scene_seed, stack
 from test_minitaskonomy_scenes import distances_to_shapes
 
@@ -66,6 +68,17 @@ def test_distances_are_those_of_sphere_tracing() -> None:
         # Float32 coordinates up to 12 m are off by 1e-6 m, and a ray that meets a surface at 1/100 rad turns that, and
         # the marching's gap of 1e-7, to 1e-4.
         np.testing.assert_allclose(distance[pixels[:, 0], pixels[:, 1]], traced, atol=1e-4)
+
+
+def test_a_ray_along_the_side_of_a_turned_box() -> None:
+    """Which turning made parallel to it exactly: one pixel of NaN, and every network that is trained with it is NaN."""
+    scene = stack([room((0, [2.0, 2.0, 1.0, 0.5, 0.5, 0.5, math.pi / 4]))])
+    origin, ray = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[[1.0, 1.0, 0.0]]])
+    angle = scene.boxes[..., 6]
+    assert (angle.cos() * 1 - angle.sin() * 1 == 0).any()
+    distance, _ = cast(scene, origin, ray)
+    # in units of the ray's length; a few float32 roundings of numbers of size 3
+    assert distance.item() == pytest.approx((2 * math.sqrt(2) - 0.5) / math.sqrt(2), abs=1e-6)
 
 
 def test_a_wall_in_front_has_one_depth() -> None:

@@ -37,6 +37,9 @@ def render_part(path: Path, seed: int, split: str, part: int, images: int, style
     for name, label in labels(scenes, views).items():
         if name in ("autoencoder", "denoise", "inpainting_whole", "colorization"):
             continue
+        if label.is_floating_point() and not label.isfinite().all():
+            image = part * PART + int(label.isfinite().flatten(1).all(dim=1).logical_not().nonzero()[0])
+            raise ValueError(f"{name} of image {image}, {split} by {style}, is not a number everywhere")
         whole = TASKS[name].loss in ("binary", "cross_entropy")
         kept[name] = (label.byte() if whole else label.half()).contiguous()
     with writing(path, binary=True) as file:

@@ -78,8 +78,7 @@ def cast(scenes: Scenes, origin: Tensor, directions: Tensor) -> tuple[Tensor, Te
         (B, P) in units of the directions' lengths, ``FAR`` where nothing is met; (B, P), the number of the shape,
         boxes first, then cylinders and spheres.
     """
-    # Zero components would make 0 * inf of a ray that runs along a side.
-    away = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    away = _away_from_zero(directions)
     hits = torch.cat(
         [
             _boxes(scenes.boxes, origin, away),
@@ -130,6 +129,11 @@ def _render(scenes: Scenes, size: int) -> Views:
     )
 
 
+def _away_from_zero(components: Tensor) -> Tensor:
+    """Zero components would make inf - inf, or 0 * inf, of a ray that runs along a side."""
+    return torch.where(components.abs() < 1e-9, 1e-9, components)
+
+
 def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Into the axes of what is turned by ``angle``."""
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -146,7 +150,7 @@ def _boxes(boxes: Tensor, origin: Tensor, directions: Tensor) -> Tensor:
     for along, place, half in zip(
         (*_turned(x, y, angle[..., None]), z), starts, boxes[..., 3:6].unbind(dim=-1), strict=True
     ):
-        inverse = 1 / along
+        inverse = 1 / _away_from_zero(along)  # which turning may have made zero
         middle, reach = -place[..., None] * inverse, half[..., None] * inverse.abs()
         near, far = middle - reach, middle + reach
         enter = near if enter is None else torch.maximum(enter, near)
@@ -186,7 +190,7 @@ def _spheres(spheres: Tensor, origin: Tensor, directions: Tensor) -> Tensor:
 
 def _walls(size: Tensor, origin: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Where rays leave the room, and through which face."""
-    away = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    away = _away_from_zero(directions)
     # A ray meets one face of each pair, the one it goes towards.
     target = torch.where(away > 0, size[:, None], 0)
     distance, axis = ((target - origin[:, None]) / away).min(dim=-1)
