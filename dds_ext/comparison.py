@@ -201,8 +201,7 @@ def scores(
         options = Options(f="cosine" if g == "cosine" else "pearson", check_finite=False)
         result = 1 - compute([Request(x, y[0] if y else None, options, wide=True)])[0]
     if not check:
-        result[_undefined(ends[0], g)] = math.nan
-        result[:, _undefined(ends[-1], g)] = math.nan
+        result[_undefined(ends[0], g)[:, None] | _undefined(ends[-1], g)] = math.nan
     return result
 
 
