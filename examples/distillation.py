@@ -101,7 +101,7 @@ def train(
 def examine(network: Network, teacher: Network, images: Tensor, classes: Tensor) -> Outcome:
     features = network.features(images)
     accuracy = (network.readout(features).argmax(1) == classes).float().mean().item()
-    return Outcome(accuracy, dds_ext.dds(features, teacher.features(images)))
+    return Outcome(accuracy, dds_ext.dds(features, teacher.features(images)).item())
 
 
 def experiment(seed: int, epochs: int = 40, teacher_epochs: int = 15) -> dict[str, Outcome]:
