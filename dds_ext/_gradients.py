@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -69,10 +70,8 @@ def pairwise_gradients(
     units = [_unit_rows(z.reshape(-1, X.d), metric.rows) for z in sets]
     # what is done to x may move y's features, too
     needed = [wanted[0], wanted[1] or (wanted[0] and normalization.shared)]
-    of_units = _of_sums(metric.step, w, [u for u, _ in units], needed)
-    if metric.gamma:
-        gamma = _gamma(X, options)
-        of_units = [None if g is None else _scaled(g, gamma) for g in of_units]
+    gamma = _gamma(X, options) if metric.gamma else 1.0
+    of_units = _of_sums(metric.step, w, [u for u, _ in units], needed, gamma)
     of_sets = [
         None if g is None else _through_unit_rows(g, *unit, metric.rows)
         for g, unit in zip(of_units, units, strict=True)
@@ -89,55 +88,56 @@ def _gamma(X: Features, options: Options) -> float:
         return options.gamma
     if not options.median_gamma:
         return 1 / X.d
-    own = Request(X, None, options, condensed=True)
+    own = Request(X, None, replace(options, check_finite=False), condensed=True)  # the forward pass has looked
     compute([own])
     return own.gamma
 
 
-def _scaled(grad: Tensor, gamma: float) -> Tensor:
-    """grad times gamma, in place, in steps: gamma may leave float32's range where the product does not."""
-    step = 2.0**100
-    while not 1 / step <= gamma <= step:
-        by = step if gamma > 1 else 1 / step
-        grad.mul_(by)
-        gamma /= by
-    return grad.mul_(gamma)
-
-
-def _of_sums(step: int, w: Tensor, sets: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-    """Gradients of the sums, weighted by w, by the features of each set that is needed."""
+def _of_sums(step: int, w: Tensor, sets: Sequence[Tensor], needed: Sequence[bool], gamma: float) -> list[Tensor | None]:
+    """Gradients of gamma times the sums, weighted by w, by the features of each set that is needed."""
     by_rows = {_PRODUCTS: _of_products, _SQUARES: _of_squares, _ABSOLUTE: _of_absolute}[step]
     if len(sets) == 1:
-        return [by_rows(w + w.mT, sets[0], sets[0])]
+        return [by_rows(w + w.mT, sets[0], sets[0], gamma)]
     x, y = sets
-    return [by_rows(w, x, y) if needed[0] else None, by_rows(w.mT, y, x) if needed[1] else None]
+    return [by_rows(w, x, y, gamma) if needed[0] else None, by_rows(w.mT, y, x, gamma) if needed[1] else None]
 
 
-def _of_products(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _of_products(w: Tensor, x: Tensor, y: Tensor, gamma: float) -> Tensor:
+    assert gamma == 1, "no metric of products has a gamma"
     return w @ y
 
 
-def _of_squares(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _of_squares(w: Tensor, x: Tensor, y: Tensor, gamma: float) -> Tensor:
     """In float64, some rows at a time: what two images that are close to each other have in common cancels."""
     out = torch.empty_like(x)
     y_wide = y.double()
     for begin in range(0, len(x), _ROWS):
         rows = slice(begin, begin + _ROWS)
         weights = w[rows].double()
-        out[rows] = 2 * (weights.sum(1, keepdim=True) * x[rows].double() - weights @ y_wide)
+        out[rows] = (2 * gamma) * (weights.sum(1, keepdim=True) * x[rows].double() - weights @ y_wide)
     return out
 
 
-def _of_absolute(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _of_absolute(w: Tensor, x: Tensor, y: Tensor, gamma: float) -> Tensor:
     w, x, y = w.contiguous(), x.contiguous(), y.contiguous()
     if x.device.type == "cuda":
-        return _cuda_backend.signed_sums(_cuda_backend.module(), w, x, y)
+        return _scaled(_cuda_backend.signed_sums(_cuda_backend.module(), w, x, y), gamma)
     out = torch.empty_like(x)
     (n, d), m, dtype = x.shape, len(y), DTYPES[dtype_name(x)]
     _cpu.signed_sums(
         x.data_ptr(), n, y.data_ptr(), m, d, w.data_ptr(), dtype, out.data_ptr(), torch.get_num_threads(), isa()
     )
-    return out
+    return _scaled(out, gamma)
+
+
+def _scaled(grad: Tensor, gamma: float) -> Tensor:
+    """grad times gamma, in place, in steps: gamma may leave float32's range where the product does not."""
+    step = 2.0**100
+    while 0 < gamma < math.inf and not 1 / step <= gamma <= step:
+        by = step if gamma > 1 else 1 / step
+        grad.mul_(by)
+        gamma /= by
+    return grad if gamma == 1 else grad.mul_(gamma)
 
 
 def _unit_rows(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:

@@ -252,9 +252,11 @@ class Request:
     def overflow(self, name: str, rows: str) -> ValueError:
         """What to raise where the features leave the range of the numbers."""
         dtype = "float64" if self.x.wide else "float32"
+        normalize = self.options.normalize
+        each = f", of every one, for normalize='{normalize}' takes variances" if NORM[normalize].scaled else ""
         return ValueError(
             f"f='{self.options.f}' exceeds the range of {dtype} for {rows} of {name}; "
-            "bring the scale of the features nearer to 1"
+            f"bring the scale of the features nearer to 1{each}"
         )
 
 

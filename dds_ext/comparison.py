@@ -266,8 +266,8 @@ def compare(K1: Array, K2: Array, g: str = "pearson", check_finite: bool = True)
 
     Returns
     -------
-    For stacks the (S, T) float64 scores, of K1's kind. For matrices one number: of tensors a float64 tensor of no
-    dimensions, of other arrays a float. "cosine" and "pearson" are differentiable.
+    For stacks the (S, T) float64 scores, of K1's kind. For matrices one number: if either is a tensor a float64 tensor
+    of no dimensions, else a float. "cosine" and "pearson" are differentiable.
 
     Raises
     ------
@@ -322,4 +322,5 @@ def compare_arrays(K1: Array, K2: Array, g: str, check: bool) -> Array:
     result = scores(rows[0], rows[1], g, names[0], names[1], check)
     if a.ndim == 3:
         return like(result)
-    return torch.as_tensor(result[0, 0]) if isinstance(K1, torch.Tensor) else float(result[0, 0])
+    score = result[0, 0]
+    return torch.as_tensor(score) if any(isinstance(K, torch.Tensor) for K in (K1, K2)) else float(score)

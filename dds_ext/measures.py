@@ -125,8 +125,8 @@ def similarity(
 
     Returns
     -------
-    A number in [-1, 1]: of tensors a float64 tensor of no dimensions, on their device, and differentiable for g
-    "cosine" and "pearson" (docs/pytorch.md); of other arrays a float.
+    A number in [-1, 1]: if either is a tensor a float64 tensor of no dimensions, on their device, and differentiable
+    for g "cosine" and "pearson" (docs/pytorch.md); else a float.
 
     Equivalent to::
 

@@ -521,6 +521,8 @@ def test_a_variance_beyond_the_range_is_no_constant_feature(normalize: str) -> N
     for scale in (1e160, 1e200, 1e-160, 1e-200) if normalize == "zscore" else (1e160, 1e200):
         with pytest.raises(ValueError, match="f='laplacian' exceeds the range of float64"):
             dds_ext.rdm(X * scale, **options)
+        with pytest.raises(ValueError, match=f"of every one, for normalize='{normalize}' takes variances"):
+            dds_ext.rdm(X * scale, **options)
         assert np.isnan(dds_ext.rdm(X * scale, check_finite=False, **options)).any()
         z = torch.ops.dds_ext.normalize(torch.from_numpy(X * scale), normalize, channels=4)
         assert z.isnan().all()

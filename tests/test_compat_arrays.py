@@ -215,6 +215,12 @@ def test_scipy_with_weights(metric: str) -> None:
     for wrong in (-some, some[:5], some[None], list(some), np.full(17, np.nan), np.full(17, np.inf), some + 1j, "text"):
         assert_same("pdist", distance.pdist, DENSE, metric, w=wrong)
         assert_same("cdist", distance.cdist, DENSE, DENSE[:4], metric, w=wrong)
+    hidden = np.ma.masked_array(some, some > 0.5)
+    assert_same("pdist", distance.pdist, DENSE, metric, w=hidden)
+    for narrow in (DENSE[:, :1], DENSE[:, :5], DENSE[:0]):  # one column would be stretched to the other set's
+        assert_same("pdist", distance.pdist, narrow, metric, w=some)
+        assert_same("cdist", distance.cdist, DENSE, narrow, metric, w=some)
+        assert_same("cdist", distance.cdist, narrow, DENSE, metric, w=some)
     with compat.patch("scipy") as counts:
         answer(distance.pdist, DENSE, metric, w=some)
     assert counts["scipy.spatial.distance.pdist"].served == (metric not in ("chebyshev", "nothing"))

@@ -156,6 +156,9 @@ def test_arguments_of_other_types_are_the_originals_to_answer() -> None:
         got = compat.calc_rdm(Dataset(np.ma.masked_array(X, X > 1)), method)
         np.testing.assert_array_equal(got.dissimilarities, wanted.dissimilarities)
     V, fixed = vectors(3, 6), ModelFixed("m", vectors(1, 6)[0])
+    for method in ("tau-a", "spearman", "cosine"):
+        hidden = np.ma.masked_array(V, V > 1)
+        np.testing.assert_array_equal(compat.compare(hidden, V, method), rsatoolbox.rdm.compare(hidden, V, method))
     calls: list[tuple[str, tuple[Any, ...]]] = [
         ("boot_noise_ceiling", (V,)),
         *((name, (fixed, V)) for name in ("eval_bootstrap", "eval_bootstrap_pattern", "eval_bootstrap_rdm")),

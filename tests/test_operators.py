@@ -315,6 +315,10 @@ def test_scores_of_tensors_are_tensors(function: Any) -> None:
         assert score.shape == () and score.dtype == torch.float64 and not score.requires_grad
         assert score.item() == expected
     assert isinstance(dds_ext.compare(K, L), Tensor) and type(dds_ext.compare(K.numpy(), L.numpy())) is float
+    for a, b in ((x, y.numpy()), (x.numpy(), y)):
+        assert isinstance(function(a, b), Tensor)
+    for a, b in ((K, L.numpy()), (K.numpy(), L)):
+        assert isinstance(dds_ext.compare(a, b), Tensor)
 
 
 def test_a_loss_under_reentrant_checkpointing() -> None:
@@ -346,13 +350,25 @@ def test_a_loss_without_checks_is_nan_and_so_are_its_gradients(fault: str) -> No
     """What a gradient scaler looks for, to skip the step."""
     x, y = features(8, 12), features(8, 9, seed=1)
     x = torch.full_like(x, 3.0) if fault == "collapsed" else torch.where(x > x.max() - 0.1, math.inf, x)
-    for function in (dds_ext.dds, dds_ext.cka):
+    rbf = functools.partial(dds_ext.cka, kernel="rbf")
+    for function in (dds_ext.dds, dds_ext.cka, *([rbf] if fault == "overflowed" else [])):
         z = x.clone().requires_grad_()
         with pytest.raises(ValueError, match=r"norm|infinity"):
             function(z, y)
         score = function(z, y, check_finite=False)
         score.backward()
         assert score.isnan() and z.grad is not None and not z.grad.isfinite().any()
+
+
+def test_rbf_at_the_upper_end_of_float32() -> None:
+    """Weighted sums of squares leave it before gamma, which is as small as they are large, brings them back."""
+    x = (features(300, 4).abs() + 1) * 3e36
+    weights = torch.rand(300, 300, generator=torch.Generator().manual_seed(0))
+    found, exact = (
+        torch.autograd.grad((dds_ext.rdm(z, "rbf") * weights).sum(), z)[0]
+        for z in (x.requires_grad_(), x.detach().double().requires_grad_())
+    )
+    assert (found.double() - exact).norm() <= 1e-4 * exact.norm()
 
 
 def test_a_second_set_may_be_the_one_that_requires_grad() -> None:

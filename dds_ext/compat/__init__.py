@@ -57,7 +57,9 @@ _PACKAGE_OF = {name: package for package, names in _FUNCTIONS.items() for name i
 
 
 def _installed(package: str) -> bool:
-    return package in sys.modules or importlib.util.find_spec(package) is not None
+    if package in sys.modules:  # None where somebody keeps it from being imported
+        return sys.modules[package] is not None
+    return importlib.util.find_spec(package) is not None
 
 
 __all__ = ["PACKAGES", "Calls", "patch", *(name for name, package in _PACKAGE_OF.items() if _installed(package))]

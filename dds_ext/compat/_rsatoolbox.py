@@ -113,8 +113,8 @@ def _rdm_of_one(dataset: Any, method: str, descriptor: str | None, noise: Any, r
 
 
 def _vectors(rdms: Any) -> npt.NDArray[Any]:
-    if not isinstance(rdms, np.ndarray | RDMs):
-        raise NotServed("neither RDMs nor an array")
+    if type(rdms) is not np.ndarray and not isinstance(rdms, RDMs):
+        raise NotServed("neither RDMs nor a plain array")
     V = rdms if isinstance(rdms, np.ndarray) else rdms.get_vectors()
     V = V.reshape(1, -1) if V.ndim == 1 else V
     if V.ndim != 2 or V.dtype.kind not in "iuf" or V.dtype.itemsize > 8 or V.dtype == np.float16:

@@ -44,12 +44,14 @@ def _features(X: Any) -> Matrix:
 def _weighted(sets: list[Matrix], f: str, w: Any) -> tuple[list[Matrix], str]:
     """Sets and an f that give what `sets` give by f with weights w of the columns, as SciPy defines them."""
     if (
-        not isinstance(w, np.ndarray)
+        type(w) is not np.ndarray
         or w.dtype.kind not in "biuf"
-        or w.shape != sets[0].shape[1:]
+        or any(w.shape != S.shape[1:] for S in sets)
         or not (w >= 0).all()
     ):
         raise NotServed("weights that are negative or not an array of the rows' length")
+    if not all(len(S) for S in sets):
+        raise NotServed("no rows")
     w = w.astype(np.float64)
     if f == "pearson":
         if any((S[:, w > 0] == S[:, w > 0][:, :1]).all(axis=1).any() for S in sets):

@@ -75,7 +75,7 @@ def model_name(source: str, weights: str | Path | None = None) -> str:
     library, name = _parts(source)
     path = Path(name) if weights is None else Path(weights)
     if weights is None and library == "hf" and (folder := path.expanduser()).is_dir():
-        path = folder.resolve()
+        path = Path(os.path.abspath(folder))  # a link keeps its name
     if not path.name:
         raise ValueError(f"{source}: {path} is no name to call the model by; give it one (--name, or NAME= in front)")
     return path.name if weights is None else path.stem

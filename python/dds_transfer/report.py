@@ -143,7 +143,8 @@ class Report:
             sentences.append(f"It comes first in {_percent(share[best])} of the draws of images; " + _others(others))
         sentences += [_sentence(note) for note in ranking.notes]
         sentences.append("A similarity is a first ranking, not a measured transfer: train the two or three best.")
-        records = ranking.beside(self.measured) if self.measured else ranking.records
+        known = any(name in self.measured for name in ranking.sources)
+        records = ranking.beside(self.measured) if known else ranking.records
         return _Section(
             "Which source",
             f"Start from {best}: of {len(ranking.sources)} sources it is the most similar to {ranking.target}.",

@@ -358,7 +358,8 @@ def test_every_result_says_how_it_was_obtained(
     assert given <= set(content["settings"]) and not {"json", "output", "csv"} & set(content["settings"])
     for option, value in zip(arguments.split(), arguments.split()[1:], strict=False):
         if option.startswith("--"):
-            assert value in str(content["settings"][option.removeprefix("--")])
+            found = content["settings"][option.removeprefix("--")]
+            assert value in [str(each) for each in (found if isinstance(found, list) else [found])]
 
 
 def test_interrupted(dds: Run, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from dds_transfer.attribution import METHODS, attribution_affinity, dds_affinity
 from dds_transfer.blocks import block_hooks
-from dds_transfer.commands.common import Command, json_option, output, write_result
+from dds_transfer.commands.common import FEWEST, Command, json_option, output, write_result
 from dds_transfer.commands.networks import (
     Numbers,
     choose_preprocessing,
@@ -24,8 +24,6 @@ from dds_transfer.extraction import place_of
 from dds_transfer.images import load_images
 from dds_transfer.models import has_random_weights, load_model, model_name
 from dds_transfer.terminal import show_notes, show_records, working
-
-FEWEST = 4  # images that DDS can be computed of
 
 
 @click.command("attribute", cls=Command)

@@ -23,6 +23,7 @@ from dds_transfer.tables import TRUTHS
 from dds_transfer.terminal import working
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+FEWEST = 4  # images that DDS can be computed of
 LIST = "images.json"  # of the images that a folder's features are of
 LISTED = {"digest", "images", "unreadable"}  # what it tells
 
@@ -226,7 +227,7 @@ def load(sources: Sequence[str]) -> list[Features]:
         return load_features(sources)
 
 
-def rank(aim: Features, models: Sequence[Features], measure: str, bootstrap: int, **how: Any) -> Ranking:
+def ranked(aim: Features, models: Sequence[Features], measure: str, bootstrap: int, **how: Any) -> Ranking:
     """The models ranked, with the progress of the draws; ``how`` is :func:`rank_models`'s."""
     n = len(aim.X)
     if bootstrap and not how.get("images") and not how.get("replacement"):
@@ -237,7 +238,7 @@ def rank(aim: Features, models: Sequence[Features], measure: str, bootstrap: int
 
 def enough_for_halves(n: int, way_out: str) -> None:
     """Refuse draws of half of n images where no similarity can be computed of so few."""
-    if n // 2 < 4:
+    if n // 2 < FEWEST:
         raise click.UsageError(f"{n} images are too few for draws of half of them; {way_out}")
 
 

@@ -11,7 +11,7 @@ from dds_transfer.commands.common import (
     bootstrap_option,
     load_candidates,
     measure_option,
-    rank,
+    ranked,
     result_options,
     seed_option,
     sources_options,
@@ -73,7 +73,7 @@ def command(
         raise click.UsageError("--images and --replacement say how to draw, and --bootstrap 0 is no draw; give more")
     aim, models = load_candidates(target, sources)
     how = {"images": images, "replacement": replacement, "confidence": confidence, "seed": seed}
-    ranking = rank(aim, models, measure, bootstrap, **how)
+    ranking = ranked(aim, models, measure, bootstrap, **how)
     if csv_path:
         ranking.to_csv(csv_path)
     if json_path:

@@ -19,7 +19,7 @@ from dds_transfer.commands.common import (
     measure_option,
     model_called,
     output,
-    rank,
+    ranked,
     seed_option,
     truth_file,
     types_option,
@@ -119,7 +119,7 @@ def command(
     agreement = evaluate(affinity, measured) if measured else None
     ranking = layers = None
     if aim is not None:
-        ranking = rank(aim, models, measure, bootstrap, seed=seed)
+        ranking = ranked(aim, models, measure, bootstrap, seed=seed)
     if blocks:
         with working(f"{measure}, {len(blocks)} blocks, {len(networks)} tasks"):
             layers = rank_layers(arrays(blocks), arrays(networks), measure, types=kinds, name=model_called(model))
