@@ -53,6 +53,9 @@ def verdict(results: Results) -> str:
             second = found[1]
             text = f"DDS comes first of {len(found)} methods, {dds[FIGURE]:.3f}, before {second['method']}"
             text += f", {second[FIGURE]:.3f}"
+            ahead = _one(results["lead"], method=second["method"], truth=truth)
+            sure = "" if ahead["low"] > 0 else "not "
+            text += f"; over 20 targets the lead is {sure}certain, {ahead['low']:.3f} to {ahead['high']:.3f}"
         else:
             best = found[0]
             text = f"{best['method']} comes first of {len(found)} methods, {best[FIGURE]:.3f}; DDS comes {_th(place)}"
@@ -105,6 +108,27 @@ def control(results: Results) -> str:
     """The control's mean place."""
     rows = [[TRUTHS.get(record["table"], record["table"]), f"{record['place']:.1f}"] for record in results["control"]]
     return _table(["by", "place of the untrained control among 21"], rows)
+
+
+def lead(results: Results) -> str:
+    """How far DDS is ahead of the others by the win rate, and how sure that is."""
+    rows = []
+    for record in results["lead"]:
+        if record["truth"] == "winrate":
+            interval = f"{record['low']:.3f} to {record['high']:.3f}"
+            rows.append([record["method"], _spread(record, "ahead"), interval, _spread(record, "ahead_learned")])
+    share = results["lead"][0]["learned_share"]
+    return _table(["against", "ahead", "95% over targets", f"on the {share:.0%} of targets that are learned"], rows)
+
+
+def learned(results: Results) -> str:
+    """What the readouts learned, beside a constant."""
+    names = ("own", "best", "control", "constant")
+    rows = [
+        [record["target"], *(f"{record[name]:.4f}" for name in names), f"{record['worse_share']:.0%}"]
+        for record in results["learned"]
+    ]
+    return _table(["target", "own network", "best source", "control", "constant", "sources worse than it"], rows)
 
 
 def grid(results: Results) -> str:
@@ -175,7 +199,7 @@ def branching(results: Results) -> str:
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
     function.__name__: function
-    for function in (sizes, verdict, methods, at_k, control, grid, images, robustness, depth, branching)
+    for function in (sizes, verdict, methods, lead, at_k, control, learned, grid, images, robustness, depth, branching)
 }
 
 

@@ -24,6 +24,8 @@ def main(output: Path, seed: int, small: bool, workers: int) -> None:
         run(output, seed, SMALL if small else FULL, workers, _report)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error}; once there is a remedy, run it again and it goes on") from error
 
 
 def _report(name: str, done: int, steps: int, left: float) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from dds_transfer.minitaskonomy.comparison import compare
+from dds_transfer.minitaskonomy.comparison import Record, compare
 from dds_transfer.minitaskonomy.experiment import load_experiment
 from dds_transfer.minitaskonomy.shipped import one_thread
 from dds_transfer.minitaskonomy.summary import collect
+from dds_transfer.terminal import show_records
 
 
 @click.command()
@@ -29,11 +31,29 @@ def main(folders: tuple[Path, ...], output: Path | None) -> None:
         experiments = [load_experiment(folder) for folder in folders]
         with one_thread():  # so that times are those of one core
             for experiment in experiments:
-                compare(experiment)
+                show(experiment.folder, compare(experiment)["agreement"])
         if output is not None:
             collect(experiments, output)
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def show(folder: Path, agreement: Sequence[Record]) -> None:
+    """Print how each method agrees with the win rate."""
+    names = {
+        "spearman": "spearman",
+        "spearman_off_diagonal": "spearman_off_diagonal",
+        "relative_regret": "regret",
+        "cpu_seconds": "seconds",
+    }
+    show_records(
+        f"{folder}: agreement of each method with the win rate",
+        [
+            {"method": record["method"], **{title: record[name] for name, title in names.items()}}
+            for record in agreement
+            if record["truth"] == "winrate"
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from dds_transfer.evaluation import evaluate
 from dds_transfer.extraction import extract_features
 from dds_transfer.grid import FIGURES, agreement, compute_grid
 from dds_transfer.layers import TASK_TYPES, LayerRanking, rank_layers
+from dds_transfer.minitaskonomy.dataset import load_split
 from dds_transfer.minitaskonomy.experiment import SEED, TRUTHS, Experiment
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.methods import (
@@ -36,6 +37,7 @@ from dds_transfer.minitaskonomy.methods import (
 )
 from dds_transfer.minitaskonomy.run import BRANCHED, encoded, ranking_features
 from dds_transfer.minitaskonomy.training import load_encoder
+from dds_transfer.minitaskonomy.transfer import constant_loss
 from dds_transfer.output import write_json, write_records
 from dds_transfer.resampling import draw_rows
 from dds_transfer.tables import Table, read_table
@@ -133,6 +135,68 @@ def _control(experiment: Experiment) -> list[Record]:
         {"table": name, "place": float((table.values > table.values[-1]).sum(axis=0).mean() + 1)}
         for name, table in tables.items()
     ]
+
+
+def _learned(experiment: Experiment) -> list[Record]:
+    """Each target: mean losses of its own network's readout, of the best source's, of the control's, and of a constant;
+    and the share of the sources whose readouts are worse than the constant."""
+    found = read_table(experiment.folder / "losses.csv")
+    train, test = (
+        load_split(experiment.folder, split, getattr(experiment.settings, split)) for split in ("transfer", "test")
+    )
+    records = []
+    for target in TASKS:
+        by_source = found.column(target)
+        constant = constant_loss(target, train.label(target), test.label(target))
+        trained = [by_source[source] for source in TASKS]
+        records.append(
+            {
+                "target": target,
+                "own": by_source[target],
+                "best": min(trained),
+                "control": by_source[found.sources[-1]],
+                "constant": constant,
+                "worse_share": fmean(float(loss > constant) for loss in trained),
+            }
+        )
+    return records
+
+
+def _lead(experiment: Experiment) -> list[Record]:
+    """Each other method and truth: how far DDS is ahead in the correlation off the diagonal, mean over targets.
+
+    With the 95% interval of a bootstrap over the targets, and the mean over the targets alone for which most sources'
+    readouts are better than a constant.
+    """
+    learned = {record["target"]: record["worse_share"] < 0.5 for record in _kept(experiment, "learned", _learned)}
+    known = [record for record in _kept(experiment, "targets", _targets) if record["spearman_off_diagonal"] is not None]
+    rows = np.random.RandomState(SEED).randint(len(TASKS), size=(10_000, len(TASKS)))
+    records = []
+    for truth in TRUTHS:
+        by_method: dict[str, dict[str, float]] = {}
+        for record in known:
+            if record["truth"] == truth:
+                by_method.setdefault(record["method"], {})[record["target"]] = record["spearman_off_diagonal"]
+        complete = {name: found for name, found in by_method.items() if len(found) == len(TASKS)}
+        dds = complete.pop("dds", None)
+        if dds is None:
+            continue
+        for name, found in complete.items():
+            ahead = np.array([dds[target] - found[target] for target in TASKS])
+            low, high = np.quantile(ahead[rows].mean(axis=1), (0.025, 0.975))
+            easy = ahead[[learned[target] for target in TASKS]]
+            records.append(
+                {
+                    "method": name,
+                    "truth": truth,
+                    "ahead": float(ahead.mean()),
+                    "low": float(low),
+                    "high": float(high),
+                    "ahead_learned": float(easy.mean()) if len(easy) else None,
+                    "learned_share": len(easy) / len(TASKS),
+                }
+            )
+    return records
 
 
 def _grid(experiment: Experiment) -> list[Record]:
@@ -296,6 +360,8 @@ PARTS: dict[str, Callable[[Experiment], list[Record]]] = {
     "targets": _targets,
     "at_k": _at_k,
     "control": _control,
+    "learned": _learned,
+    "lead": _lead,
     "grid": _grid,
     "images": _images,
     "robustness": _robustness,

@@ -12,6 +12,7 @@ from dds_transfer.minitaskonomy.run import Settings
 from dds_transfer.tables import Table, read_table
 
 TRUTHS = ("winrate", "affinity")
+TABLES = ("losses", *TRUTHS, "branching_losses", "branching_winrate")  # that a finished experiment has
 DRAWS = 100
 IMAGES = 200  # in a draw, as in the DDS paper
 SEED = 1993  # of the draws: the DDS authors'
@@ -54,6 +55,8 @@ def load_experiment(folder: Path, draws: int = DRAWS) -> Experiment:
     """The experiment in a folder; ValueError where it is not finished."""
     try:
         about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        for name in TABLES:
+            (folder / f"{name}.csv").stat()
         truths = {name: read_table(folder / f"{name}.csv") for name in TRUTHS}
     except FileNotFoundError as error:
         raise ValueError(

@@ -11,11 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from dds_transfer.minitaskonomy.comparison import Record, compare
-from dds_transfer.minitaskonomy.experiment import Experiment
+from dds_transfer.minitaskonomy.experiment import TABLES, Experiment
 from dds_transfer.minitaskonomy.methods import read_method
 from dds_transfer.output import write_json, write_records
-
-TABLES = ("losses", "winrate", "affinity", "branching_losses", "branching_winrate")
 
 
 def collect(experiments: Sequence[Experiment], output: Path) -> None:

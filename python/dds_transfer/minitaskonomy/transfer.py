@@ -68,6 +68,23 @@ def block_losses(
     return transfer_losses(lambda images: encoder.blocks(images)[block], train, test, steps, seed)
 
 
+def constant_loss(task: str, train: Tensor, test: Tensor) -> float:
+    """Mean loss on the labels ``test`` of the best answer that does not look at the image: for each channel the number,
+    or for classes the frequencies, that suit the labels ``train`` best."""
+    kind, channels = TASKS[task].loss, TASKS[task].channels
+    if kind == "cross_entropy":
+        counts = torch.bincount(train.flatten(), minlength=channels).float()
+        level = ((counts + 1) / (counts + 1).sum()).log()  # a class that is nowhere in `train` is not impossible
+        shape: tuple[int, ...] = (len(test), channels, *test.shape[1:])
+    else:
+        values = train.movedim(1, 0).flatten(1)
+        level = values.median(dim=1).values if kind == "l1" else values.mean(dim=1)
+        level = level.logit(eps=1e-6) if kind == "binary" else level
+        shape = tuple(test.shape)
+    answer = level.reshape(1, channels, *[1] * (len(shape) - 2)).expand(shape)
+    return float(losses(task, answer, test).mean())
+
+
 def save_losses(values: Mapping[str, Tensor], path: Path) -> None:
     """Write losses by target as safetensors."""
     with writing(path, binary=True) as file:
