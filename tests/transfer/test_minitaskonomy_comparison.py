@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from dds_transfer import attribution_affinity
+from dds_transfer.minitaskonomy import comparison
 from dds_transfer.minitaskonomy.compare import main
 from dds_transfer.minitaskonomy.comparison import PARTS, Record, compare
 from dds_transfer.minitaskonomy.experiment import Experiment, load_experiment
@@ -18,7 +19,8 @@ from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.methods import label_features, photographs, read_method
 from dds_transfer.minitaskonomy.run import RANDOM, SOURCES, ranking_features
 from dds_transfer.minitaskonomy.summary import collect, summarise
-from dds_transfer.minitaskonomy.training import load_encoder
+from dds_transfer.minitaskonomy.training import load_encoder, losses
+from dds_transfer.minitaskonomy.transfer import constant_loss
 from dds_transfer.tables import read_table
 from made_experiment import TINY
 from scipy.stats import spearmanr
@@ -172,3 +174,56 @@ def test_an_experiment_that_is_not_finished(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path)])
     assert result.exit_code == 1
     assert "no finished experiment, settings.json is missing" in result.output
+
+
+@pytest.mark.parametrize("task", ["rgb2depth", "edge2d", "segment2d", "segmentsemantic", "class_1000", "room_layout"])
+def test_no_constant_is_better_than_the_constant(task: str) -> None:
+    """On the labels that it is fitted to; the loss is convex, so that steps to all sides tell."""
+    random = torch.Generator().manual_seed(0)
+    spec = TASKS[task]
+    shape = (12, 4, 4) if spec.spatial else (12,)
+    if spec.loss == "cross_entropy":
+        label = torch.randint(0, spec.channels, shape, generator=random)
+    else:
+        label = torch.rand(shape[0], spec.channels, *shape[1:], generator=random)
+        label = (label > 0.3).float() if spec.loss == "binary" else label
+    found = constant_loss(task, label, label)
+    if spec.loss == "cross_entropy":
+        shares = torch.bincount(label.flatten(), minlength=spec.channels) / label.numel()
+        entropy = -(shares * shares.clamp(min=1e-12).log()).sum().item()
+        assert entropy <= found < entropy + 0.2  # each class is counted once more, in case it is in the test alone
+        return
+    values = label.movedim(1, 0).flatten(1)
+    level = values.median(dim=1).values if spec.loss == "l1" else values.mean(dim=1)
+    level = level.logit() if spec.loss == "binary" else level
+    for step in (-0.05, -0.001, 0.001, 0.05):
+        for c in range(spec.channels):
+            moved = level.clone()
+            moved[c] += step
+            answer = moved.reshape(1, -1, *[1] * (label.ndim - 2)).expand(label.shape)
+            # float32 sums of some 2,000 addends
+            assert losses(task, answer, label).mean() >= found - 1e-6
+
+
+def test_the_lead_is_that_of_a_bootstrap_over_targets(monkeypatch: pytest.MonkeyPatch, experiment: Experiment) -> None:
+    random = np.random.default_rng(0)
+    scores = {name: random.normal(size=len(TASKS)) for name in ("dds", "rsa")}
+    records = [
+        {"method": name, "truth": "winrate", "target": target, "spearman_off_diagonal": value}
+        for name, values in scores.items()
+        for target, value in zip(TASKS, values.tolist(), strict=True)
+    ]
+    worse = dict(zip(TASKS, [0.9] * 5 + [0.1] * 15, strict=True))
+    kept = {
+        "targets": records,
+        "learned": [{"target": target, "worse_share": share} for target, share in worse.items()],
+    }
+    monkeypatch.setattr(comparison, "_kept", lambda experiment, name, make: kept[name])
+    (found,) = comparison._lead(experiment)
+    ahead = scores["dds"] - scores["rsa"]
+    assert found["ahead"] == pytest.approx(ahead.mean(), abs=1e-12)
+    assert found["ahead_learned"] == pytest.approx(ahead[5:].mean(), abs=1e-12) and found["learned_share"] == 0.75
+    # of a mean of 20 the bootstrap's interval is nearly the normal one: within a tenth of its width
+    width = 2 * 1.96 * ahead.std() / np.sqrt(len(TASKS))
+    assert found["low"] == pytest.approx(ahead.mean() - width / 2, abs=width / 10)
+    assert found["high"] == pytest.approx(ahead.mean() + width / 2, abs=width / 10)
