@@ -107,18 +107,27 @@ def _cases() -> list[Case]:
 
         about = f"compare {method}, 5 with 10 RDMs of 200 conditions"
         cases.append(_case(f"rsatoolbox-compare-{method}", "rsatoolbox.rdm", about, compare))
-    for name, method in (
-        *(("eval_bootstrap_pattern", m) for m in ("spearman", "rho-a", "cosine", "corr", "tau-a")),
-        ("eval_bootstrap", "spearman"),
-        ("eval_bootstrap_rdm", "spearman"),
+    for name, method, samples in (
+        *(("eval_bootstrap_pattern", m, SAMPLES) for m in ("spearman", "rho-a", "cosine", "corr", "tau-a")),
+        ("eval_bootstrap_pattern", "spearman", 1000),
+        ("eval_bootstrap", "spearman", SAMPLES),
+        ("eval_bootstrap_rdm", "spearman", SAMPLES),
     ):
 
-        def bootstrap(m: Any, name: str = name, method: str = method) -> Any:
+        def bootstrap(m: Any, name: str = name, method: str = method, samples: int = samples) -> Any:
             models = [ModelFixed(f"{k}", v) for k, v in enumerate(_rdms(CONDITIONS, MODELS, 1).dissimilarities)]
-            return getattr(m, name)(models, _rdms(CONDITIONS, SUBJECTS, 2), method=method, N=SAMPLES)
+            return getattr(m, name)(models, _rdms(CONDITIONS, SUBJECTS, 2), method=method, N=samples)
 
-        about = f"{name} {method}: {SAMPLES} samples, {MODELS} models, {SUBJECTS} RDMs of {CONDITIONS} conditions"
-        cases.append(_case(f"rsatoolbox-{name}-{method}", "rsatoolbox.inference", about, bootstrap))
+        about = f"{name} {method}: {samples} samples, {MODELS} models, {SUBJECTS} RDMs of {CONDITIONS} conditions"
+        many = "" if samples == SAMPLES else f" ({samples} samples)"
+        cases.append(_case(f"rsatoolbox-{name}-{method}{many}", "rsatoolbox.inference", about, bootstrap))
+    for method in ("cosine", "spearman", "tau-a"):
+
+        def ceiling(m: Any, method: str = method) -> Any:
+            return m.boot_noise_ceiling(_rdms(200, SUBJECTS, 2), method=method)
+
+        about = f"boot_noise_ceiling {method}, {SUBJECTS} RDMs of 200 conditions"
+        cases.append(_case(f"rsatoolbox-boot_noise_ceiling-{method}", "rsatoolbox.inference", about, ceiling))
     return cases
 
 
