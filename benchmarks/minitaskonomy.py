@@ -1,15 +1,19 @@
-"""Puts the tables of docs/mini-taskonomy.md, from the results, into the page: python benchmarks/minitaskonomy.py."""
+"""Puts the tables of docs/mini-taskonomy.md, and a sentence of the README, from the results into their places.
+
+python benchmarks/minitaskonomy.py
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "minitaskonomy" / "summary.json"
-PAGE = Path(__file__).parent.parent / "docs" / "mini-taskonomy.md"
+PAGES = [Path(__file__).parent.parent / name for name in ("docs/mini-taskonomy.md", "README.md")]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Record = Mapping[str, Any]
@@ -25,6 +29,29 @@ def filled(page: str, results: Results) -> str:
     return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]](results) + "\n" + found[3], page)
 
 
+def short(results: Results) -> str:
+    """How DDS fares, in one item of a list."""
+    found = [r for r in results["agreement"] if r["truth"] == "winrate" and r[FIGURE] is not None]
+    found.sort(key=lambda record: -record[FIGURE])
+    place = [record["method"] for record in found].index("dds")
+    if place == 0:
+        ahead = _one(results["lead"], method=found[1]["method"], truth="winrate")
+        rival = f"before {found[1]['method']} with {found[1][FIGURE]:.2f}"
+        rival += f" (over 20 targets {'' if ahead['low'] > 0 else 'not '}certainly)"
+    else:
+        rival = f"behind {found[0]['method']} with {found[0][FIGURE]:.2f}"
+    branching = sorted(results["branching_agreement"], key=lambda record: record["relative_regret"])
+    block = [record["measure"] for record in branching].index("dds") + 1
+    seeds = len(results["settings"]["seeds"])
+    text = (
+        f"- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), {seeds} seeds, it comes {_th(place + 1)} "
+        f"of {len(found)} methods with a rank correlation of {found[place][FIGURE]:.2f}, {rival}; in saying from which "
+        f"block to branch {_th(block)} of {len(branching)}. Take it as a first ranking, then train the two or three "
+        "best."
+    )
+    return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
+
+
 def sizes(results: Results) -> str:
     """How large the experiment was."""
     of = results["settings"]
@@ -37,6 +64,13 @@ def sizes(results: Results) -> str:
         ["images that losses are measured on", f"{of['test']:,}"],
         ["images that rankings are computed from, of each style", f"{of['ranking']:,}"],
         ["seeds", seeds],
+        *(
+            [
+                f"seed {cost['seed']} took, with {cost['workers']} workers",
+                f"{cost['wall_seconds'] / 60:.0f} minutes, {cost['cpu_seconds'] / 60:.0f} of processor time",
+            ]
+            for cost in results["costs"]
+        ),
     ]
     return _table(["what", "how much"], rows)
 
@@ -88,11 +122,11 @@ def methods(results: Results) -> str:
                 _spread(by_win, "spearman"),
                 _spread(by_win, "spearman_with_control"),
                 _spread(by_win, "relative_regret"),
-                f"{by_win['cpu_seconds']:.1f}" if by_win["cpu_seconds"] else "",
+                *(f"{by_win[name]:.1f}" if by_win[name] else "" for name in ("seconds", "cpu_seconds")),
             ]
         )
     heads = ["method", "win rate", "draws of images", "AHP affinity", "diagonal kept", "with control", "regret"]
-    return _table([*heads, "seconds"], rows)
+    return _table([*heads, "seconds", "of the processor"], rows)
 
 
 def at_k(results: Results) -> str:
@@ -199,7 +233,21 @@ def branching(results: Results) -> str:
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
     function.__name__: function
-    for function in (sizes, verdict, methods, lead, at_k, control, learned, grid, images, robustness, depth, branching)
+    for function in (
+        short,
+        sizes,
+        verdict,
+        methods,
+        lead,
+        at_k,
+        control,
+        learned,
+        grid,
+        images,
+        robustness,
+        depth,
+        branching,
+    )
 }
 
 
@@ -237,5 +285,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    page = filled(PAGE.read_text(encoding="utf-8"), json.loads(RESULTS.read_text(encoding="utf-8")))
-    PAGE.write_text(page, encoding="utf-8")
+    measured = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), measured), encoding="utf-8")

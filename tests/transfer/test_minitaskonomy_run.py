@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,17 @@ from dds_transfer.minitaskonomy.render import render
 from dds_transfer.minitaskonomy.run import RANDOM, SOURCES, measured_losses, ranking_features, run
 from dds_transfer.minitaskonomy.scenes import random_scene, scene_seed, stack
 from dds_transfer.minitaskonomy.training import (
+    RATE,
     STAGES,
     fit,
     load_encoder,
     losses,
     network_path,
     stable_seed,
+    start_at_constant,
     train_network,
 )
-from dds_transfer.minitaskonomy.transfer import transfer_losses
+from dds_transfer.minitaskonomy.transfer import constant_loss, transfer_losses
 from dds_transfer.tables import read_table
 from made_experiment import TINY
 from PIL import Image
@@ -148,11 +151,30 @@ def test_training_lowers_the_loss_and_goes_by_its_seed(data: Dataset, tmp_path: 
     network = make_network("small", "rgb2depth")
     before = losses("rgb2depth", network.eval()(image), depth).mean()
     # After 40 steps 4 of 8 seeds' networks were still above the bound below; after 80 none was above two thirds of it.
-    fit(network, "rgb2depth", image, depth, 80, 0)
+    fit(network, "rgb2depth", image, depth, 80, RATE, 0)
     after = losses("rgb2depth", network(image), depth).mean()
     # A constant would be off by the mean deviation from the median; what is learned must beat it.
     constant = (depth - depth.median()).abs().mean()
     assert after < 0.8 * constant < before
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_networks_and_readouts_start_at_the_constant(task: str, data: Dataset) -> None:
+    """What they are worse than after training, they have learned wrongly; from random outputs many ended there."""
+    label = data.label(task)
+    torch.manual_seed(0)
+    network = make_network("small", task).eval()
+    start_at_constant(network, task, label)
+    with torch.no_grad():
+        answer = network(data.input(TASKS[task].input))
+    constant = constant_loss(task, label, label)
+    # float32 sums of up to 48 x 64 x 64 x 6 addends
+    assert losses(task, answer, label).mean() == pytest.approx(constant, rel=1e-5)
+    assert answer[:1].expand_as(answer).equal(answer)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = make_network("small", task).eval()
+    assert losses(task, other(data.input(TASKS[task].input)), label).mean() > constant
 
 
 def test_seeds_depend_on_all_they_are_made_of() -> None:
@@ -173,6 +195,15 @@ def test_transfers_leave_the_source_alone_and_see_no_test_labels(data: Dataset) 
         assert values.shape == (48,) and torch.isfinite(values).all() and (values > 0).all()
     again = transfer_losses(encoder, data, data, 2, 0)
     assert all(torch.equal(found[target], again[target]) for target in TASKS)
+
+
+def test_what_a_source_does_not_tell_costs_no_more_than_a_constant(data: Dataset) -> None:
+    found = transfer_losses(lambda images: torch.zeros(len(images), 8, GRID, GRID), data, data, 1, 0)
+    for target, values in found.items():
+        constant = constant_loss(target, data.label(target), data.label(target))
+        assert values.mean() < constant + 0.02, target  # Adam's one step moves a bias by the rate, 0.01
+    random = make_network("small", "rgb2depth").eval()
+    assert losses("rgb2depth", random(data.input("image")), data.label("rgb2depth")).mean() > 0.6  # without the start
 
 
 def test_a_channel_that_only_test_images_wake_does_no_harm(data: Dataset) -> None:
@@ -244,6 +275,7 @@ def test_features_of_all_sources_on_images_that_nothing_was_trained_on(done: Pat
 
 def test_a_run_goes_on_where_it_stopped(done: Path) -> None:
     kept = experiment.losses_path(done, "edge2d")
+    cost = json.loads((done / "cost.json").read_text())
     before, other = kept.read_bytes(), experiment.losses_path(done, "edge3d").stat().st_mtime_ns
     kept.unlink()
     reports: list[tuple[str, int, int]] = []
@@ -251,16 +283,37 @@ def test_a_run_goes_on_where_it_stopped(done: Path) -> None:
     assert kept.read_bytes() == before
     steps = sum(map(len, experiment.phases(done, 0, TINY)))
     assert reports == [("transfers from edge2d", steps, steps)]
+    after = json.loads((done / "cost.json").read_text())
+    assert after["workers"] == 1
+    for name in ("wall_seconds", "cpu_seconds"):  # what this took comes to what was there
+        assert cost[name] < after[name] < cost[name] + 60
     assert experiment.losses_path(done, "edge3d").stat().st_mtime_ns == other
     assert not list(done.rglob(".*"))  # nothing half-written is left
 
 
 def test_a_folder_of_another_experiment_is_refused(done: Path) -> None:
-    with pytest.raises(ValueError, match="another seed or other settings"):
+    with pytest.raises(ValueError, match="another seed, other settings"):
         run(done, 1, TINY)
     result = CliRunner().invoke(main, ["-o", str(done), "--small"])
     assert result.exit_code == 1
     assert "choose another folder" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "settings.json is damaged"),
+        ("[]", "settings.json is damaged: no JSON object"),
+        ('{"seed": 0}', "of edition 1, this is edition"),
+        (f'{{"edition": {experiment.EDITION}, "sed": 0}}', "does not say the seed and the settings"),
+    ],
+)
+def test_settings_that_are_damaged_or_of_another_edition(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        experiment.read_settings(tmp_path)
+    with pytest.raises(ValueError, match=r"settings\.json"):
+        run(tmp_path, 0, TINY)
 
 
 def test_pictures_of_rooms_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

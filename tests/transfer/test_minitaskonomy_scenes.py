@@ -77,6 +77,20 @@ def test_camera_and_lights_are_in_the_room_and_in_nothing() -> None:
             assert min(distances_to_shapes(scene, point)) > 0
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_every_camera_has_an_object_before_it(style: str) -> None:
+    """Among 25,000 rooms whose cameras merely turned towards one, one, a corridor, showed none."""
+    for i in range(2000):
+        scene = random_scene(scene_seed(1, "test", i, style), style)
+        rows, categories = np.concatenate(scene.shapes), scene.category[FACES:]
+        rows = rows[categories >= CATEGORIES.index(OBJECTS[0])]
+        largest = rows[rows[:, 3:6].prod(axis=1).argmax()]
+        right, down, forward = scene.rotation @ (largest[:3] - scene.camera)
+        assert max(abs(right), abs(down)) < 0.81 * scene.tangent * forward  # its middle is in the picture
+        side = 2 * scene.tangent * forward  # of the picture, in metres, there
+        assert 2 * np.cbrt(largest[3:6].prod()) > 0.039 * side
+
+
 def test_furniture_is_in_the_room() -> None:
     for scene in SCENES:
         for kind, rows in enumerate(scene.shapes):

@@ -14,7 +14,12 @@ from dds_transfer.minitaskonomy.run import FULL, SMALL, run
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of rooms, weights and orders.")
 @click.option("--small", is_flag=True, help="Few images and short training, to see that it works.")
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count(), help="Processes. Default: one per core.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    help="Processes. Default: one for each core that it may use.",
+)
 def main(output: Path, seed: int, small: bool, workers: int) -> None:
     """Render rooms, train a network for each task, and measure every transfer between them.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
@@ -202,7 +203,7 @@ def _lead(experiment: Experiment) -> list[Record]:
 def _grid(experiment: Experiment) -> list[Record]:
     """Each normalisation, f and truth: mean correlations over draws of images, as in the DDS paper's Table 2."""
     features = trained_only(ranking_features(experiment.folder, experiment.settings))
-    rows = draw_rows(len(features[BRANCHED]), experiment.drawn, min(experiment.draws, GRID_DRAWS), SEED)
+    rows = draw_rows(len(features[BRANCHED]), experiment.drawn, min(experiment.settings.draws, GRID_DRAWS), SEED)
     truths = experiment.trained
 
     def reduce(matrix: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
@@ -221,7 +222,7 @@ def _images(experiment: Experiment) -> list[Record]:
     records = []
     for measure in dds_ext.MEASURES:
         for size in sizes:
-            drawn = on_draws(features, measure, draw_rows(n, size, experiment.draws, SEED))
+            drawn = on_draws(features, measure, draw_rows(n, size, experiment.settings.draws, SEED))
             for name, truth in experiment.trained.items():
                 each = [agreement(values, truth, [])["spearman_off_diagonal"] for values in drawn]
                 found = [value for value in each if value is not None]
@@ -341,6 +342,7 @@ def _branching_agreement(experiment: Experiment) -> list[Record]:
     return records
 
 
+@lru_cache(maxsize=1)
 def _block_rankings(experiment: Experiment) -> dict[str, LayerRanking]:
     blocks = extract_features(load_encoder(experiment.folder, "resnet", BRANCHED), experiment.images().input("image"))
     tasks = trained_only(ranking_features(experiment.folder, experiment.settings))

@@ -27,14 +27,19 @@ def render_part(path: Path, seed: int, split: str, part: int, images: int, style
     indices = range(part * PART, min((part + 1) * PART, images))
     scenes = stack([random_scene(scene_seed(seed, split, index, style), style) for index in indices])
     views = render(scenes, SIZE)
-    # The noise of the inputs has a stream of its own for each file.
-    noise = scene_seed(seed, split, images + part, style).generate_state(1)
+    # The noise of the inputs has a stream of its own for each file, beside that of its first scene.
+    (stream,) = scene_seed(seed, split, indices[0], style).spawn(1)
+    noise = stream.generate_state(1)
     kept = {
         name: (255 * image).round().byte().contiguous()
         for name, image in inputs(views.image, int(noise[0])).items()
         if name != "grey"
     }
-    for name, label in labels(scenes, views).items():
+    try:
+        found = labels(scenes, views)
+    except ValueError as error:
+        raise ValueError(f"{split} by {style}, from image {indices[0]} on: {error}") from error
+    for name, label in found.items():
         if name in ("autoencoder", "denoise", "inpainting_whole", "colorization"):
             continue
         if label.is_floating_point() and not label.isfinite().all():

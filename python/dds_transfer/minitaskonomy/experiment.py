@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from dds_transfer.minitaskonomy.dataset import Dataset, load_split
 from dds_transfer.minitaskonomy.labels import TASKS
-from dds_transfer.minitaskonomy.run import Settings
+from dds_transfer.minitaskonomy.run import Settings, read_settings
 from dds_transfer.tables import Table, read_table
 
 TRUTHS = ("winrate", "affinity")
 TABLES = ("losses", *TRUTHS, "branching_losses", "branching_winrate")  # that a finished experiment has
-DRAWS = 100
 IMAGES = 200  # in a draw, as in the DDS paper
 SEED = 1993  # of the draws: the DDS authors'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """A finished experiment.
 
@@ -27,14 +25,12 @@ class Experiment:
         seed: its seed.
         settings: its sizes.
         truths: the measured transfers, (21, 20) with the control, by ``TRUTHS``.
-        draws: how often images are drawn.
     """
 
     folder: Path
     seed: int
     settings: Settings
     truths: dict[str, Table]
-    draws: int = DRAWS
 
     @property
     def trained(self) -> dict[str, Table]:
@@ -51,10 +47,10 @@ class Experiment:
         return load_split(self.folder, "ranking", self.settings.ranking, style)
 
 
-def load_experiment(folder: Path, draws: int = DRAWS) -> Experiment:
-    """The experiment in a folder; ValueError where it is not finished."""
+def load_experiment(folder: Path) -> Experiment:
+    """The experiment in a folder; ValueError where it is not finished, or not of this edition."""
     try:
-        about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        seed, settings = read_settings(folder)
         for name in TABLES:
             (folder / f"{name}.csv").stat()
         truths = {name: read_table(folder / f"{name}.csv") for name in TRUTHS}
@@ -63,4 +59,4 @@ def load_experiment(folder: Path, draws: int = DRAWS) -> Experiment:
             f"{folder} holds no finished experiment, {Path(error.filename).name} is missing; "
             f"python -m dds_transfer.minitaskonomy -o {folder} starts or goes on with it"
         ) from error
-    return Experiment(folder, about.pop("seed"), Settings(**about), truths, draws)
+    return Experiment(folder, seed, settings, truths)

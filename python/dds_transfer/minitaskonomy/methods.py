@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -58,7 +59,7 @@ def measured(experiment: Experiment, measure: str) -> Method:
     features = {source: in_batches(encoder, images).numpy() for source, encoder in encoders.items()}
     table = similarities(features, measure)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    rows = draw_rows(experiment.settings.ranking, experiment.drawn, experiment.draws, SEED)
+    rows = draw_rows(experiment.settings.ranking, experiment.drawn, experiment.settings.draws, SEED)
     return Method(table, on_draws(features, measure, rows), wall, cpu)
 
 
@@ -81,7 +82,7 @@ def attributed(experiment: Experiment, method: str) -> Method:
     sizes = np.array([len(images[i : i + BLOCK]) for i in range(0, len(images), BLOCK)], np.float64)
     whole = Table(list(SOURCES), list(SOURCES), np.average(values, axis=0, weights=sizes))
     count = max(1, experiment.drawn // BLOCK)
-    drawn = draw_rows(len(blocks), count, experiment.draws, SEED) if count < len(blocks) else []
+    drawn = draw_rows(len(blocks), count, experiment.settings.draws, SEED) if count < len(blocks) else []
     n = len(TASKS)
     return Method(
         whole.part(list(SOURCES), list(TASKS)), [values[rows].mean(axis=0)[:n, :n] for rows in drawn], wall, cpu
@@ -101,6 +102,7 @@ def on_draws(features: Features, measure: str, draws: Iterable[NDArray[np.intp]]
     ]
 
 
+@lru_cache(maxsize=1)
 def all_methods(experiment: Experiment) -> dict[str, Method]:
     """Every method by name, those that cost time kept.
 
@@ -124,7 +126,7 @@ def all_methods(experiment: Experiment) -> dict[str, Method]:
     shape = (len(TASKS), len(TASKS))
     tied = Table(list(SOURCES), list(TASKS), np.zeros((len(SOURCES), len(TASKS))))  # ties count as broken at random
     random = np.random.default_rng(experiment.seed)
-    methods["random"] = Method(tied, [random.random(shape) for _ in range(experiment.draws)], 0.0, 0.0)
+    methods["random"] = Method(tied, [random.random(shape) for _ in range(experiment.settings.draws)], 0.0, 0.0)
     own = Table(list(SOURCES), list(TASKS), np.eye(len(SOURCES), len(TASKS)))
     methods["identity"] = Method(own, [], 0.0, 0.0)
     return methods

@@ -4,10 +4,9 @@ Every step (a few hundred images, a network, all transfers from a source) writes
 and the seed alone. A run that was stopped goes on with the steps whose files are missing. Steps of one phase run side
 by side, each on one thread, so that results do not depend on the number of processors.
 
-What it costs, in seconds of one core of an AMD EPYC with AVX-512: an image with its labels 0.03, a training step of an
-encoder 0.06, of a small one 0.035, of the ResNet 0.1, of a readout 0.02 (a batch of 32 each). By these figures ``FULL``
-takes an hour of one core, 3% of it for images, 54% for networks and 43% for transfers, and half an hour of two;
-``SMALL`` takes 100 seconds of one core.
+What it costs, in seconds of one core of an AMD EPYC with AVX-512: an image with its labels 0.035, a training step of an
+encoder 0.05, of a small one 0.03, of the ResNet 0.07, of a readout 0.015 (a batch of 32 each). What a run took in all
+stands in its folder, in ``cost.json``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -52,6 +51,9 @@ Array: TypeAlias = NDArray[np.float32]
 RANDOM = "random"  # the control: an encoder that was never trained
 SOURCES = (*TASKS, RANDOM)
 BRANCHED = "class_1000"  # what the ResNet is trained for, as ImageNet's are
+NOTE = "settings.json"  # what experiment a folder holds
+COST = "cost.json"  # what it has taken so far: seconds on the wall clock, and of processor time in all workers
+EDITION = 2  # of rooms, networks and training: where the code has changed what a seed gives, this has too
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,16 @@ class Settings:
         train, transfer, test, ranking: numbers of images: for networks, for readouts, for losses, for rankings.
         steps: batches of 32 that networks are trained on.
         readout_steps: the same of readouts.
+        draws: how often some of the ranking images are drawn, for intervals.
     """
 
-    train: int = 2048
-    transfer: int = 256
+    train: int = 4096
+    transfer: int = 1024
     test: int = 512
     ranking: int = 512
     steps: int = 1000
     readout_steps: int = 160
+    draws: int = 100
 
     def images(self, split: str) -> int:
         """The number of images of a split."""
@@ -103,7 +107,7 @@ def phases(folder: Path, seed: int, settings: Settings) -> list[list[Step]]:
         Step(
             f"images {split}, {style}, {part + 1} of {parts(settings.images(split))}",
             data_path(folder, split, part, style),
-            settings.images(split) / parts(settings.images(split)) / 40,
+            settings.images(split) / parts(settings.images(split)) / 30,
             partial(
                 render_part, data_path(folder, split, part, style), seed, split, part, settings.images(split), style
             ),
@@ -115,7 +119,7 @@ def phases(folder: Path, seed: int, settings: Settings) -> list[list[Step]]:
         Step(
             f"network {architecture}, {task}",
             network_path(folder, architecture, task),
-            0.1 if task == RANDOM else settings.steps * {"encoder": 0.06, "small": 0.035, "resnet": 0.1}[architecture],
+            0.1 if task == RANDOM else settings.steps * {"encoder": 0.05, "small": 0.03, "resnet": 0.07}[architecture],
             partial(_train, folder, architecture, task, seed, settings),
         )
         for architecture, task in (*product(("encoder", "small"), SOURCES), ("resnet", BRANCHED))
@@ -124,7 +128,7 @@ def phases(folder: Path, seed: int, settings: Settings) -> list[list[Step]]:
         Step(
             f"transfers from {source}",
             losses_path(folder, source),
-            len(TASKS) * settings.readout_steps * 0.02,
+            len(TASKS) * settings.readout_steps * 0.015,
             partial(_transfer, folder, source, seed, settings),
         )
         for source in SOURCES
@@ -133,7 +137,7 @@ def phases(folder: Path, seed: int, settings: Settings) -> list[list[Step]]:
         Step(
             f"transfers from block {block + 1} of the ResNet",
             losses_path(folder, f"block{block + 1}"),
-            len(TASKS) * settings.readout_steps * 0.02,
+            len(TASKS) * settings.readout_steps * 0.015,
             partial(_branch, folder, block, seed, settings),
         )
         for block in range(BLOCKS)
@@ -159,20 +163,24 @@ def run(
 
     Raises ValueError if the folder holds an experiment of another seed or other settings.
     """
-    _claim(folder, {"seed": seed, **asdict(settings)})
+    _claim(folder, {"edition": EDITION, "seed": seed, **asdict(settings)})
     steps = phases(folder, seed, settings)
     waiting = [[step for step in phase if not step.output.exists()] for phase in steps]
     total, done = sum(map(len, steps)), sum(map(len, steps)) - sum(map(len, waiting))
     left = sum(step.cost for phase in waiting for step in phase)
-    spent, start = 0.0, time.monotonic()
-    for step in _run(waiting, workers):
-        done, left, spent = done + 1, left - step.cost, spent + step.cost
-        report(step.name, done, total, left / spent * (time.monotonic() - start))
+    before = _read_json(folder / COST) if (folder / COST).exists() else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+    spent, cpu, start = 0.0, 0.0, time.monotonic()
+    for step, seconds in _run(waiting, workers):
+        done, left, spent, cpu = done + 1, left - step.cost, spent + step.cost, cpu + seconds
+        wall = time.monotonic() - start
+        total_cost = {"wall_seconds": before["wall_seconds"] + wall, "cpu_seconds": before["cpu_seconds"] + cpu}
+        write_json(folder / COST, {"workers": workers, **total_cost})
+        report(step.name, done, total, left / spent * wall)
     write_truth(folder)
 
 
-def _run(waiting: list[list[Step]], workers: int) -> Iterator[Step]:
-    """Do the steps, phase by phase, and give each as it ends."""
+def _run(waiting: list[list[Step]], workers: int) -> Iterator[tuple[Step, float]]:
+    """Do the steps, phase by phase, and give each as it ends, with the seconds of processor time that it took."""
     if not any(waiting):
         return
     # Forking a process in which torch has started threads may hang.
@@ -183,12 +191,17 @@ def _run(waiting: list[list[Step]], workers: int) -> Iterator[Step]:
                 step.output.parent.mkdir(parents=True, exist_ok=True)
             # The longest first, so that at the end no worker waits for long.
             order = sorted(phase, key=lambda step: -step.cost)
-            futures = {pool.submit(step.work): step for step in order}
+            futures = {pool.submit(_timed, step.work): step for step in order}
             for future in as_completed(futures):
-                future.result()
-                yield futures[future]
+                yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def _prepare() -> None:
@@ -200,19 +213,41 @@ def _prepare() -> None:
 
 def _claim(folder: Path, about: dict[str, int]) -> None:
     """Refuse a folder of another experiment, and mark it as this one's."""
-    note = folder / "settings.json"
+    note = folder / NOTE
     if note.exists():
-        try:
-            other = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            other = None
-        if other != about:
+        if _read_json(note) != about:
             raise ValueError(
-                f"{folder} holds an experiment of another seed or other settings ({note}); choose another folder"
+                f"{folder} holds an experiment of another seed, other settings or another edition ({note}); choose "
+                f"another folder"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(note, about)
+
+
+def read_settings(folder: Path) -> tuple[int, Settings]:
+    """The seed and the sizes of the experiment in a folder.
+
+    Raises FileNotFoundError where there is none, and ValueError where it is of another edition than this code's.
+    """
+    about = _read_json(folder / NOTE)
+    edition, seed = about.pop("edition", 1), about.pop("seed", None)
+    if edition != EDITION:
+        raise ValueError(f"{folder} holds an experiment of edition {edition}, this is edition {EDITION}; run it anew")
+    try:
+        return int(seed), Settings(**about)
+    except TypeError as error:
+        raise ValueError(f"{folder / NOTE} does not say the seed and the settings of an experiment") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove the folder, or put the file back") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: no JSON object; remove the folder, or put the file back")
+    return found
 
 
 def _train(folder: Path, architecture: str, task: str, seed: int, settings: Settings) -> None:

@@ -32,6 +32,31 @@ TEXTURES = ("plain", "checker", "planks", "bricks", "noise", "dots")
 FACES = 6  # of the room: x = 0, x = width, y = 0, y = depth, floor, ceiling
 FLOOR, CEILING = 4, 5
 LIGHTS = 2
+# What furniture, and the textures of walls and floors, are usually coloured like, so that a colour can be told from
+# what is grey, and an object by its colour: places in the style's range of hues, by day from 0, red, over yellow and
+# green to 1, blue.
+HUES = {
+    "plain": 0.5,
+    "checker": 0.7,
+    "planks": 0.25,
+    "bricks": 0.05,
+    "noise": 0.6,
+    "dots": 0.9,
+    "table": 0.25,
+    "chair": 0.1,
+    "bed": 0.9,
+    "sofa": 0.0,
+    "shelf": 0.3,
+    "lamp": 0.35,
+    "plant": 0.55,
+    "column": 0.7,
+    "ball": 0.8,
+    "crate": 0.45,
+    "window": 1.0,
+    "door": 0.2,
+}
+ASIDE = 0.8  # how far from the middle towards the side of the picture what the camera looks at may be
+SMALLEST = 0.04  # its smallest size, the cube root of its volume, as a share of the picture's side
 SHAPE, MATERIAL = 7, 10  # numbers of a shape and of a material, see Scene
 
 
@@ -87,8 +112,8 @@ def scene_seed(seed: int, split: str, index: int, style: str = "day") -> np.rand
 def random_scene(seed: np.random.SeedSequence, style: str = "day") -> Scene:
     """The room of this seed.
 
-    The camera stands in free space and looks roughly at the largest object, so that an object is in every image: a
-    room is convex, what hides one object is another.
+    The camera stands in free space and looks roughly at the largest shape, whose middle is well inside the picture, so
+    that an object is in every image: a room is convex, what hides one object is another.
     """
     return _Builder(np.random.default_rng(seed), style).build()
 
@@ -377,12 +402,12 @@ class _Builder:
         self.size = np.array([self.draw(*bounds) for bounds in room.size])
         if self.draw(0, 1) < 0.5:
             self.size[:2] = self.size[1::-1]
-        walls = self.material(room.walls, lightness=(0.55, 0.9), saturation=0.3)
+        walls = self.surface(room.walls, lightness=(0.55, 0.9), saturation=0.3)
         faces = [walls] * 4
         if self.draw(0, 1) < 0.3:
-            faces[int(self.random.integers(4))] = self.material(room.walls, lightness=(0.4, 0.8), saturation=0.5)
-        floor = self.material(room.floor, lightness=(0.25, 0.6), saturation=0.5)
-        ceiling = self.material(("plain",), lightness=(0.75, 0.95), saturation=0.08)
+            faces[int(self.random.integers(4))] = self.surface(room.walls, lightness=(0.4, 0.8), saturation=0.5)
+        floor = self.surface(room.floor, lightness=(0.25, 0.6), saturation=0.5)
+        ceiling = self.surface(("plain",), lightness=(0.75, 0.95), saturation=0.08)
         for name in room.wall:
             self.furnish(name, against=True)
         for name in room.free:
@@ -414,18 +439,31 @@ class _Builder:
     def draw(self, low: float, high: float) -> float:
         return float(self.random.uniform(low, high))
 
+    def surface(self, textures: Sequence[str], lightness: tuple[float, float], saturation: float) -> Array:
+        """The material of a face of the room, of a colour that its texture usually has."""
+        texture = textures[int(self.random.integers(len(textures)))]
+        return self.material([texture], lightness, saturation, HUES[texture])
+
     def material(
-        self, textures: Sequence[str], lightness: tuple[float, float], saturation: float, emission: float = 0
+        self,
+        textures: Sequence[str],
+        lightness: tuple[float, float],
+        saturation: float,
+        hue: float | None = None,
+        emission: float = 0,
     ) -> Array:
-        """A texture of two related colours."""
+        """A texture of two related colours; near ``hue``, as in ``HUES``, and no greys, if there is one."""
+        place = self.draw(0, 1) if hue is None else hue + self.draw(-0.08, 0.08)
+        pale = 0 if hue is None else saturation / 2
         # At night colours are cold and strong and textures are of other kinds, finer.
-        hue = self.draw(-0.1, 0.55) if self.style == "day" else self.draw(0.45, 0.95)
+        low, high = (-0.1, 0.55) if self.style == "day" else (0.45, 0.95)
+        tone = low + (high - low) * place
         if self.style == "night":
             saturation, lightness = min(1, saturation + 0.3), (0.7 * lightness[0], 0.8 * lightness[1])
             textures = [TEXTURES[(TEXTURES.index(name) + 3) % len(TEXTURES)] for name in textures]
         light = self.draw(*lightness)
-        first = _colour(hue, self.draw(0, saturation), light)
-        second = _colour(hue + self.draw(-0.06, 0.06), self.draw(0, saturation), light * self.draw(0.5, 0.85))
+        first = _colour(tone, self.draw(pale, saturation), light)
+        second = _colour(tone + self.draw(-0.06, 0.06), self.draw(pale, saturation), light * self.draw(0.5, 0.85))
         texture = TEXTURES.index(textures[int(self.random.integers(len(textures)))])
         period = self.draw(0.15, 0.5) if self.style == "day" else self.draw(0.1, 0.25)
         return np.array([texture, *first, *second, period, self.random.integers(1 << 16), emission])
@@ -459,8 +497,8 @@ class _Builder:
 
     def add(self, name: str, parts: Sequence[_Part], centre: Array, angle: float) -> None:
         dyes = [
-            self.material(("plain", "noise", "planks"), lightness=(0.2, 0.7), saturation=0.8),
-            self.material(("plain", "planks"), lightness=(0.1, 0.5), saturation=0.5),
+            self.material(("plain", "noise", "planks"), lightness=(0.2, 0.7), saturation=0.8, hue=HUES[name]),
+            self.material(("plain", "planks"), lightness=(0.1, 0.5), saturation=0.5, hue=HUES[name]),
             self.accent(name),
         ]
         cos, sin = np.cos(angle), np.sin(angle)
@@ -472,7 +510,7 @@ class _Builder:
 
     def accent(self, name: str) -> Array:
         if name == "lamp":
-            return self.material(("plain",), lightness=(0.9, 1.0), saturation=0.3, emission=2.0)
+            return self.material(("plain",), lightness=(0.9, 1.0), saturation=0.3, hue=HUES[name], emission=2.0)
         if name == "plant":
             leaves = self.material(("noise",), lightness=(0.3, 0.5), saturation=0.5)
             hue = self.draw(0.22, 0.4)
@@ -508,11 +546,11 @@ class _Builder:
             return
         self.fixtures.append(flat)
         if name == "window":
-            material = self.material(("checker",), lightness=(0.8, 1.0), saturation=0.25)
+            material = self.material(("checker",), lightness=(0.8, 1.0), saturation=0.25, hue=HUES[name])
             material[7] = self.draw(0.4, 0.7)
             material[9] = 1.2 if self.style == "day" else 0.1
         elif name == "door":
-            material = self.material(("plain", "planks"), lightness=(0.2, 0.6), saturation=0.6)
+            material = self.material(("plain", "planks"), lightness=(0.2, 0.6), saturation=0.6, hue=HUES[name])
         else:
             material = self.material(("noise", "checker", "dots"), lightness=(0.3, 0.9), saturation=1.0)
         self.put(BOX, [*centre, *extent, 0], material, name)
@@ -538,19 +576,23 @@ class _Builder:
     def aim(self) -> tuple[Array, Array, float]:
         """The camera's place, rotation and tangent of half its angle of view."""
         tangent = self.draw(0.65, 0.85)
-        things = [(8 * np.prod(row[3:6]), row) for _, row, _, category, _ in self.shapes if category >= 6]
-        target = np.array(max(things, key=lambda thing: thing[0])[1][:3])
-        candidates: list[Array] = []
-        while len(candidates) < 4:
-            place = self.random.uniform(0.3, self.size - 0.3)
-            place[2] = self.draw(1.0, min(1.9, self.size[2] - 0.3))
-            if self.free(place, 0.3):
-                candidates.append(place)
-        camera = max(candidates, key=lambda place: float(np.linalg.norm(place - target)))
-        x, y, z = target - camera
-        yaw = np.arctan2(y, x) + self.draw(-0.3, 0.3)
-        pitch = np.clip(np.arctan2(z, np.hypot(x, y)), -0.5, 0.3) * 0.8 + self.draw(-0.05, 0.15)
-        return camera, camera_rotation(yaw, pitch, self.draw(-0.06, 0.06)), tangent
+        things = [(float(np.prod(row[3:6])), row) for _, row, _, category, _ in self.shapes if category >= 6]
+        volume, row = max(things, key=lambda thing: thing[0])
+        target, size = np.array(row[:3]), 2 * np.cbrt(volume)
+        seen: list[tuple[float, Array, Array]] = []
+        while len(seen) < 4:
+            camera = self.random.uniform(0.3, self.size - 0.3)
+            camera[2] = self.draw(1.0, min(1.9, self.size[2] - 0.3))
+            x, y, z = target - camera
+            yaw = np.arctan2(y, x) + self.draw(-0.3, 0.3)
+            pitch = np.clip(np.arctan2(z, np.hypot(x, y)), -0.5, 0.3) * 0.8 + self.draw(-0.05, 0.15)
+            rotation = camera_rotation(yaw, pitch, self.draw(-0.06, 0.06))
+            right, down, forward = rotation @ (target - camera)
+            inside = max(abs(right), abs(down)) < ASIDE * tangent * forward
+            if inside and size > SMALLEST * 2 * tangent * forward and self.free(camera, 0.3):
+                seen.append((forward, camera, rotation))
+        _, camera, rotation = max(seen, key=lambda view: view[0])  # the farthest
+        return camera, rotation, tangent
 
 
 def _apart(a: Array, b: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,14 +14,16 @@ from typing import Any
 from dds_transfer.minitaskonomy.comparison import Record, compare
 from dds_transfer.minitaskonomy.experiment import TABLES, Experiment
 from dds_transfer.minitaskonomy.methods import read_method
+from dds_transfer.minitaskonomy.run import COST
 from dds_transfer.output import write_json, write_records
 
 
 def collect(experiments: Sequence[Experiment], output: Path) -> None:
     """Write what is worth keeping of experiments that differ in their seed alone.
 
-    ``summary.json``, the settings and all parts with means and spread by :func:`summarise`; a CSV file for each part;
-    pictures; and in a folder for each seed the measured transfers, every method's similarities, and its own parts.
+    ``summary.json``, the settings, what each run took, and all parts with means and spread by :func:`summarise`; a CSV
+    file for each part; pictures; and in a folder for each seed the measured transfers, every method's similarities, and
+    its own parts.
 
     Raises ValueError for experiments of different settings or equal seeds.
     """
@@ -38,8 +41,9 @@ def collect(experiments: Sequence[Experiment], output: Path) -> None:
         write_records(output / f"{name}.csv", records)
     for name, figure in draw_all(summary).items():
         save_figure(figure, output / f"{name}.png")
-    about = {"seeds": seeds, **asdict(experiments[0].settings), "draws": experiments[0].draws}
-    write_json(output / "summary.json", {"settings": about, **summary})
+    about = {"seeds": seeds, **asdict(experiments[0].settings)}
+    costs = [{"seed": e.seed, **json.loads((e.folder / COST).read_text(encoding="utf-8"))} for e in experiments]
+    write_json(output / "summary.json", {"settings": about, "costs": costs, **summary})
 
 
 def summarise(records: Sequence[Sequence[Record]]) -> list[Record]:

@@ -20,7 +20,7 @@ from dds_transfer.output import writing
 # Shares of the training after which the network is kept, by name.
 STAGES = {"tenth": 0.1, "half": 0.5, "end": 1.0}
 BATCH = 32
-RATE = 3e-3
+RATE = 3e-3  # of networks
 
 
 def losses(task: str, output: Tensor, target: Tensor) -> Tensor:
@@ -35,6 +35,31 @@ def losses(task: str, output: Tensor, target: Tensor) -> Tensor:
     return each.flatten(1).mean(dim=1) if each.ndim > 1 else each
 
 
+def best_constant(task: str, labels: Tensor) -> Tensor:
+    """(channels,), the best output that does not look at the image: for each channel the number, or for classes the
+    logarithms of the frequencies, that suit the labels best."""
+    kind, channels = TASKS[task].loss, TASKS[task].channels
+    if kind == "cross_entropy":
+        counts = torch.bincount(labels.flatten(), minlength=channels).float() + 1  # what is nowhere is not impossible
+        return (counts / counts.sum()).log()
+    values = labels.movedim(1, 0).flatten(1)
+    level = values.median(dim=1).values if kind == "l1" else values.mean(dim=1)
+    return level.logit(eps=1e-6) if kind == "binary" else level
+
+
+@torch.no_grad()
+def start_at_constant(network: nn.Module, task: str, labels: Tensor) -> None:
+    """Have the network answer with :func:`best_constant` before it is trained: what it learns is what the image says.
+
+    From random outputs a short training ends, for tasks whose labels hardly vary, before it has found the constant.
+    """
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+    assert last.bias is not None
+    last.weight.zero_()
+    level = best_constant(task, labels)
+    last.bias.copy_(level.repeat_interleave(len(last.bias) // len(level)))  # a pixel shuffle's places share a channel
+
+
 def stable_seed(*what: object) -> int:
     """A seed for torch that depends on these values alone; different values give unrelated seeds."""
     return int.from_bytes(hashlib.blake2b(repr(what).encode(), digest_size=7).digest(), "big")
@@ -46,6 +71,7 @@ def fit(
     inputs: Tensor,
     targets: Tensor,
     steps: int,
+    rate: float,
     seed: int,
     after: Callable[[int], None] = lambda step: None,
 ) -> None:
@@ -54,8 +80,10 @@ def fit(
     Args:
         network: trained in place; left in evaluation mode.
         task: whose loss it is.
-        inputs, targets: of n images; every image is used once before one is used again.
+        inputs, targets: of n images; none is used again before all were, but for those, others each time, that are left
+            when n is no multiple of 32.
         steps: number of batches.
+        rate: the highest.
         seed: of the order.
         after: called after each step with the number of steps done.
     """
@@ -63,7 +91,7 @@ def fit(
     # With the channels last a step takes two thirds of the time.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     batches: list[Tensor] = []
     for step in range(1, steps + 1):
@@ -104,7 +132,9 @@ def train_network(folder: Path, architecture: str, task: str, data: Dataset, ste
             if step == max(1, round(share * steps)):
                 save_network(network, network_path(folder, architecture, task, stage))
 
-    fit(network, task, data.input(TASKS[task].input), data.label(task), steps, start, keep)
+    targets = data.label(task)
+    start_at_constant(network, task, targets)
+    fit(network, task, data.input(TASKS[task].input), targets, steps, RATE, start, keep)
 
 
 def network_path(folder: Path, architecture: str, task: str, stage: str = "end") -> Path:

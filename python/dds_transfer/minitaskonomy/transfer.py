@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from dds_transfer.minitaskonomy.dataset import Dataset
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.networks import ResNet, make_readout
-from dds_transfer.minitaskonomy.training import fit, losses, stable_seed
+from dds_transfer.minitaskonomy.training import best_constant, fit, losses, stable_seed, start_at_constant
 from dds_transfer.output import writing
 
 BATCH = 64
+RATE = 1e-2  # of readouts, which are shallower than networks and trained more briefly
 
 
 @torch.no_grad()
@@ -57,7 +58,8 @@ def train_readout(features: Tensor, task: str, targets: Tensor, steps: int, seed
     with torch.random.fork_rng():
         torch.manual_seed(start)
         readout = make_readout(features.shape[1], task)
-    fit(readout, task, features, targets, steps, start)
+    start_at_constant(readout, task, targets)
+    fit(readout, task, features, targets, steps, RATE, start)
     return readout
 
 
@@ -69,20 +71,11 @@ def block_losses(
 
 
 def constant_loss(task: str, train: Tensor, test: Tensor) -> float:
-    """Mean loss on the labels ``test`` of the best answer that does not look at the image: for each channel the number,
-    or for classes the frequencies, that suit the labels ``train`` best."""
-    kind, channels = TASKS[task].loss, TASKS[task].channels
-    if kind == "cross_entropy":
-        counts = torch.bincount(train.flatten(), minlength=channels).float()
-        level = ((counts + 1) / (counts + 1).sum()).log()  # a class that is nowhere in `train` is not impossible
-        shape: tuple[int, ...] = (len(test), channels, *test.shape[1:])
-    else:
-        values = train.movedim(1, 0).flatten(1)
-        level = values.median(dim=1).values if kind == "l1" else values.mean(dim=1)
-        level = level.logit(eps=1e-6) if kind == "binary" else level
-        shape = tuple(test.shape)
-    answer = level.reshape(1, channels, *[1] * (len(shape) - 2)).expand(shape)
-    return float(losses(task, answer, test).mean())
+    """Mean loss on the labels ``test`` of the :func:`.training.best_constant` of the labels ``train``."""
+    level = best_constant(task, train)
+    answer = level.reshape(1, -1, *[1] * (2 if TASKS[task].spatial else 0))
+    shape = (len(test), len(level), *(test.shape[-2:] if TASKS[task].spatial else ()))
+    return float(losses(task, answer.expand(shape), test).mean())
 
 
 def save_losses(values: Mapping[str, Tensor], path: Path) -> None:
