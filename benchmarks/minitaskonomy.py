@@ -31,25 +31,30 @@ def filled(page: str, results: Results) -> str:
 
 def short(results: Results) -> str:
     """How DDS fares, in one item of a list."""
-    found = [r for r in results["agreement"] if r["truth"] == "winrate" and r[FIGURE] is not None]
-    found.sort(key=lambda record: -record[FIGURE])
-    place = [record["method"] for record in found].index("dds")
-    if place == 0:
-        ahead = _one(results["lead"], method=found[1]["method"], truth="winrate")
-        rival = f"before {found[1]['method']} with {found[1][FIGURE]:.2f}"
-        rival += f" (over 20 targets {'' if ahead['low'] > 0 else 'not '}certainly)"
-    else:
-        rival = f"behind {found[0]['method']} with {found[0][FIGURE]:.2f}"
     branching = sorted(results["branching_agreement"], key=lambda record: record["relative_regret"])
     block = [record["measure"] for record in branching].index("dds") + 1
-    seeds = len(results["settings"]["seeds"])
     text = (
-        f"- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), {seeds} seeds, it comes {_th(place + 1)} "
-        f"of {len(found)} methods with a rank correlation of {found[place][FIGURE]:.2f}, {rival}; in saying from which "
-        f"block to branch {_th(block)} of {len(branching)}. Take it as a first ranking, then train the two or three "
-        "best."
+        f"- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), {len(results['settings']['seeds'])} seeds, "
+        f"{_place(results, 'winrate')}. In saying from which block to branch it comes {_th(block)} of {len(branching)}. "
+        "Take it as a first ranking, then train the two or three best."
     )
     return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _place(results: Results, truth: str) -> str:
+    """Where DDS comes among the methods, and how sure that is."""
+    found = [r for r in results["agreement"] if r["truth"] == truth and r[FIGURE] is not None]
+    found.sort(key=lambda record: -record[FIGURE])
+    at = [record["method"] for record in found].index("dds")
+    rival = found[1 if at == 0 else 0]
+    ahead = _one(results["lead"], method=rival["method"], truth=truth)
+    low, high = (ahead["low"], ahead["high"]) if at == 0 else (-ahead["high"], -ahead["low"])
+    sure = "does not hold" if low > 0 else "holds"
+    return (
+        f"DDS comes {_th(at + 1)} of {len(found)} methods with a mean rank correlation of {found[at][FIGURE]:.3f}, "
+        f"{'before' if at == 0 else 'behind'} {rival['method']} with {rival[FIGURE]:.3f}; the 95% interval of the "
+        f"difference over the {len(_names(results['learned'], 'target'))} targets, {low:.3f} to {high:.3f}, {sure} 0"
+    )
 
 
 def sizes(results: Results) -> str:
@@ -63,6 +68,7 @@ def sizes(results: Results) -> str:
         ["training of a readout", f"{of['readout_steps']:,} batches of 32"],
         ["images that losses are measured on", f"{of['test']:,}"],
         ["images that rankings are computed from, of each style", f"{of['ranking']:,}"],
+        ["draws of these, for intervals and means over draws", f"{of['draws']:,} of {of['drawn']:,}"],
         ["seeds", seeds],
         *(
             [
@@ -79,27 +85,12 @@ def verdict(results: Results) -> str:
     """Who won, and where DDS came, in sentences."""
     sentences = []
     for truth, title in TRUTHS.items():
-        found = [r for r in results["agreement"] if r["truth"] == truth and r[FIGURE] is not None]
-        found.sort(key=lambda record: -record[FIGURE])
-        place = [record["method"] for record in found].index("dds") + 1
-        dds = found[place - 1]
-        if place == 1:
-            second = found[1]
-            text = f"DDS comes first of {len(found)} methods, {dds[FIGURE]:.3f}, before {second['method']}"
-            text += f", {second[FIGURE]:.3f}"
-            ahead = _one(results["lead"], method=second["method"], truth=truth)
-            sure = "" if ahead["low"] > 0 else "not "
-            text += f"; over 20 targets the lead is {sure}certain, {ahead['low']:.3f} to {ahead['high']:.3f}"
-        else:
-            best = found[0]
-            text = f"{best['method']} comes first of {len(found)} methods, {best[FIGURE]:.3f}; DDS comes {_th(place)}"
-            text += f", {dds[FIGURE]:.3f}"
         cells = [r for r in results["grid"] if r["truth"] == truth]
         cells.sort(key=lambda record: -record[FIGURE])
         at = next(i for i, r in enumerate(cells) if (r["normalize"], r["f"]) == ("zscore", "laplacian")) + 1
         top = cells[0]
-        text += (
-            f". In the grid of {len(cells)} normalisations and f, on draws of 200 images, the best is "
+        text = (
+            f"{_place(results, truth)}. In the grid of {len(cells)} normalisations and f, on draws of images, the best is "
             f"{top['normalize']} with {top['f']}, {top[FIGURE]:.3f}; DDS's own, z-score with the Laplacian kernel, "
             f"comes {_th(at)}, {cells[at - 1][FIGURE]:.3f}."
         )

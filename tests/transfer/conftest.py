@@ -10,19 +10,18 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from dds_transfer.cli import main
+from dds_transfer.minitaskonomy import shipped
 from dds_transfer.minitaskonomy.run import run
 from made_experiment import TINY
 from made_features import Features, related_features
 from torch import Tensor
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """As the examples run; and on a busy machine two threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    """As the examples and the experiment run; and on a busy machine two threads would wait for each other."""
+    with shipped.one_thread():
+        yield
 
 
 @pytest.fixture

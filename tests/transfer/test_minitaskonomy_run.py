@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,8 @@ from PIL import Image
 from scipy.special import log_softmax
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the experiment's workers: so small networks gain nothing from a second, and lose where it is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +284,7 @@ def test_a_run_goes_on_where_it_stopped(done: Path) -> None:
 
 
 def test_a_folder_of_another_experiment_is_refused(done: Path) -> None:
-    with pytest.raises(ValueError, match="another seed, other settings"):
+    with pytest.raises(ValueError, match="another seed or other settings"):
         run(done, 1, TINY)
     result = CliRunner().invoke(main, ["-o", str(done), "--small"])
     assert result.exit_code == 1
@@ -312,8 +304,36 @@ def test_settings_that_are_damaged_or_of_another_edition(tmp_path: Path, text: s
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         experiment.read_settings(tmp_path)
-    with pytest.raises(ValueError, match=r"settings\.json"):
+    with pytest.raises(ValueError, match=message):
         run(tmp_path, 0, TINY)
+
+
+def test_data_that_nothing_says_the_seed_of(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match=r"no settings\.json says of which"):
+        run(tmp_path, 0, TINY)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"workers": 2, "wall_seconds": "x", "cpu_seconds": 1}'])
+def test_a_damaged_note_of_the_cost(tmp_path: Path, text: str) -> None:
+    assert experiment.read_cost(tmp_path) == (0, 0.0, 0.0)
+    (tmp_path / "cost.json").write_text(text)
+    with pytest.raises(ValueError, match=r"cost\.json is damaged; remove it"):
+        experiment.read_cost(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["data/test-day-00", "networks/encoder-edge2d-end", "losses/edge3d"])
+def test_a_damaged_file_is_named(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr("dds_transfer.minitaskonomy.__main__.FULL", TINY)
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder, ignore=shutil.ignore_patterns("comparison"))
+    damaged = folder / f"{part}.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    if not part.startswith("losses"):
+        experiment.losses_path(folder, "edge2d").unlink()  # which is made of it
+    result = CliRunner().invoke(main, ["-o", str(folder), "--workers", "1"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert f"{damaged} is damaged" in result.output and "remove it and run the experiment again" in result.output
 
 
 def test_pictures_of_rooms_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import click
@@ -29,6 +30,10 @@ def main(output: Path, seed: int, small: bool, workers: int) -> None:
         run(output, seed, SMALL if small else FULL, workers, _report)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    except BrokenProcessPool as error:
+        raise click.ClickException(
+            "a worker was killed, perhaps for want of memory; run it again, with fewer --workers, and it goes on"
+        ) from error
     except OSError as error:
         raise click.ClickException(f"{error}; once there is a remedy, run it again and it goes on") from error
 

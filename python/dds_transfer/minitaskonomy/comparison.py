@@ -143,7 +143,7 @@ def _learned(experiment: Experiment) -> list[Record]:
     and the share of the sources whose readouts are worse than the constant."""
     found = read_table(experiment.folder / "losses.csv")
     train, test = (
-        load_split(experiment.folder, split, getattr(experiment.settings, split)) for split in ("transfer", "test")
+        load_split(experiment.folder, split, experiment.settings.images(split)) for split in ("transfer", "test")
     )
     records = []
     for target in TASKS:

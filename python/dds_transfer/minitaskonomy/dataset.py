@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -73,11 +73,16 @@ class Dataset:
         return values.long() if TASKS[task].loss == "cross_entropy" else values.float()
 
     def _read(self, name: str) -> Tensor:
-        parts = []
-        for path in self.paths:
-            with safe_open(path, framework="pt") as file:
-                parts.append(file.get_tensor(name))
-        return torch.cat(parts)
+        return torch.cat([read_tensors(path, [name])[name] for path in self.paths])
+
+
+def read_tensors(path: Path, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Tensors of a file of an experiment by name, all of them where no names are given; ValueError if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names or file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it and run the experiment again") from error
 
 
 def data_path(folder: Path, split: str, part: int, style: str = "day") -> Path:

@@ -230,7 +230,7 @@ def shading(views: Views) -> Tensor:
 
 
 def occlusion(views: Views) -> Tensor:
-    """(B, s, s) bool, occlusion edges: one surface ends in front of another between a pixel and one of its neighbours.
+    """(B, s, s) bool, occlusion edges: a surface ends, or falls away, between a pixel and one of its neighbours.
 
     The plane through the nearer pixel's point is followed to the neighbour's ray; where the neighbour lies behind it
     by more than 5% of the depth, both pixels are edges. So a floor seen at a slant is none, nor is a corner between two

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dds_transfer.blocks import BLOCKS
-from dds_transfer.minitaskonomy.dataset import Dataset, data_path, load_split, parts, render_part
+from dds_transfer.minitaskonomy.dataset import Dataset, data_path, load_split, parts, read_tensors, render_part
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.networks import ResNet, make_network
 from dds_transfer.minitaskonomy.training import (
@@ -41,7 +43,7 @@ from dds_transfer.minitaskonomy.training import (
     stable_seed,
     train_network,
 )
-from dds_transfer.minitaskonomy.transfer import block_losses, in_batches, load_losses, save_losses, transfer_losses
+from dds_transfer.minitaskonomy.transfer import block_losses, in_batches, save_losses, transfer_losses
 from dds_transfer.output import write_json
 from dds_transfer.tables import Table
 from dds_transfer.tournament import ahp_affinity, win_rates
@@ -52,7 +54,7 @@ RANDOM = "random"  # the control: an encoder that was never trained
 SOURCES = (*TASKS, RANDOM)
 BRANCHED = "class_1000"  # what the ResNet is trained for, as ImageNet's are
 NOTE = "settings.json"  # what experiment a folder holds
-COST = "cost.json"  # what it has taken so far: seconds on the wall clock, and of processor time in all workers
+COST = "cost.json"  # what its finished steps have taken
 EDITION = 2  # of rooms, networks and training: where the code has changed what a seed gives, this has too
 
 
@@ -163,19 +165,18 @@ def run(
 
     Raises ValueError if the folder holds an experiment of another seed or other settings.
     """
-    _claim(folder, {"edition": EDITION, "seed": seed, **asdict(settings)})
+    _claim(folder, seed, settings)
     steps = phases(folder, seed, settings)
     waiting = [[step for step in phase if not step.output.exists()] for phase in steps]
     total, done = sum(map(len, steps)), sum(map(len, steps)) - sum(map(len, waiting))
     left = sum(step.cost for phase in waiting for step in phase)
-    before = _read_json(folder / COST) if (folder / COST).exists() else {"wall_seconds": 0.0, "cpu_seconds": 0.0}
-    spent, cpu, start = 0.0, 0.0, time.monotonic()
+    wall_before, cpu = read_cost(folder)[1:]
+    spent, start = 0.0, time.monotonic()
     for step, seconds in _run(waiting, workers):
         done, left, spent, cpu = done + 1, left - step.cost, spent + step.cost, cpu + seconds
         wall = time.monotonic() - start
-        total_cost = {"wall_seconds": before["wall_seconds"] + wall, "cpu_seconds": before["cpu_seconds"] + cpu}
-        write_json(folder / COST, {"workers": workers, **total_cost})
-        report(step.name, done, total, left / spent * wall)
+        write_json(folder / COST, {"workers": workers, "wall_seconds": wall_before + wall, "cpu_seconds": cpu})
+        report(step.name, done, total, max(0, left) / spent * wall)
     write_truth(folder)
 
 
@@ -184,14 +185,19 @@ def _run(waiting: list[list[Step]], workers: int) -> Iterator[tuple[Step, float]
     if not any(waiting):
         return
     # Forking a process in which torch has started threads may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(os.getpid(),))
     try:
         for phase in waiting:
             for step in phase:
                 step.output.parent.mkdir(parents=True, exist_ok=True)
             # The longest first, so that at the end no worker waits for long.
             order = sorted(phase, key=lambda step: -step.cost)
-            futures = {pool.submit(_timed, step.work): step for step in order}
+            # Workers start here: Ctrl-C waits until they, and this process, are ready for it.
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = {pool.submit(_timed, step.work): step for step in order}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             for future in as_completed(futures):
                 yield futures[future], future.result()
     finally:
@@ -199,30 +205,44 @@ def _run(waiting: list[list[Step]], workers: int) -> Iterator[tuple[Step, float]
 
 
 def _timed(work: Callable[[], None]) -> float:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if _interrupted.is_set():
+        sys.exit(130)
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
-def _prepare() -> None:
-    """What a worker does first. Ctrl-C reaches it too: it then ends without a word, leaving no half-written file."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+def _prepare(parent: int) -> None:
+    """What a worker does first. Ctrl-C reaches it too: it leaves its step, and the next ones, without a word."""
+    signal.signal(signal.SIGINT, _interrupt)
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: it does not outlive what it works for
+    if os.getppid() != parent:  # which had ended before
+        os._exit(1)
     torch.set_num_threads(1)
 
 
-def _claim(folder: Path, about: dict[str, int]) -> None:
+_interrupted = Event()  # in a worker, to which the pool gives its next step even after it has left one
+
+
+def _interrupt(*_: object) -> None:
+    _interrupted.set()
+    sys.exit(130)
+
+
+def _claim(folder: Path, seed: int, settings: Settings) -> None:
     """Refuse a folder of another experiment, and mark it as this one's."""
-    note = folder / NOTE
-    if note.exists():
-        if _read_json(note) != about:
+    if (folder / NOTE).exists():
+        if read_settings(folder) != (seed, settings):
             raise ValueError(
-                f"{folder} holds an experiment of another seed, other settings or another edition ({note}); choose "
-                f"another folder"
+                f"{folder} holds an experiment of another seed or other settings ({folder / NOTE}); choose another "
+                "folder"
             )
         return
+    if (folder / "data").exists():
+        raise ValueError(f"{folder} holds data of an experiment, but no {NOTE} says of which; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(note, about)
+    write_json(folder / NOTE, {"edition": EDITION, "seed": seed, **asdict(settings)})
 
 
 def read_settings(folder: Path) -> tuple[int, Settings]:
@@ -230,23 +250,44 @@ def read_settings(folder: Path) -> tuple[int, Settings]:
 
     Raises FileNotFoundError where there is none, and ValueError where it is of another edition than this code's.
     """
-    about = _read_json(folder / NOTE)
+    path = folder / NOTE
+    about = _read_json(path)
+    if not all(type(value) is int for value in about.values()):
+        about = {}
     edition, seed = about.pop("edition", 1), about.pop("seed", None)
+    names = set(asdict(FULL))
+    if seed is None or not set(about) <= names:
+        raise ValueError(f"{path} does not say the seed and the settings of an experiment; choose another folder")
     if edition != EDITION:
-        raise ValueError(f"{folder} holds an experiment of edition {edition}, this is edition {EDITION}; run it anew")
+        raise ValueError(
+            f"{folder} holds an experiment of edition {edition}, this is edition {EDITION}; run it anew in another "
+            "folder"
+        )
+    return seed, Settings(**about)
+
+
+def read_cost(folder: Path) -> tuple[int, float, float]:
+    """What the finished steps have taken: the number of workers last, seconds by the clock, and of processor time.
+
+    Zeros where there are none yet. Raises ValueError where the file is damaged.
+    """
+    path = folder / COST
+    if not path.exists():
+        return 0, 0.0, 0.0
     try:
-        return int(seed), Settings(**about)
-    except TypeError as error:
-        raise ValueError(f"{folder / NOTE} does not say the seed and the settings of an experiment") from error
+        found = _read_json(path)
+        return int(found["workers"]), float(found["wall_seconds"]), float(found["cpu_seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged; remove it, and what steps take is counted from now on") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; remove the folder, or put the file back") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: no JSON object; remove the folder, or put the file back")
+        raise ValueError(f"{path} is damaged: no JSON object")
     return found
 
 
@@ -288,7 +329,7 @@ def losses_path(folder: Path, source: str) -> Path:
 
 def measured_losses(folder: Path, sources: tuple[str, ...] = SOURCES) -> NDArray[np.float64]:
     """(S, T, n), the loss on every test image after transfer from each source to each of ``TASKS``."""
-    by_source = [load_losses(losses_path(folder, source)) for source in sources]
+    by_source = [read_tensors(losses_path(folder, source)) for source in sources]
     return np.stack([[losses[target].double().numpy() for target in TASKS] for losses in by_source])
 
 

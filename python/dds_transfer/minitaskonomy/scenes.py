@@ -56,7 +56,7 @@ HUES = {
     "door": 0.2,
 }
 ASIDE = 0.8  # how far from the middle towards the side of the picture what the camera looks at may be
-SMALLEST = 0.04  # its smallest size, the cube root of its volume, as a share of the picture's side
+SMALLEST = 0.04  # its smallest size, the cube root of its bounding box, as a share of the picture's side there
 SHAPE, MATERIAL = 7, 10  # numbers of a shape and of a material, see Scene
 
 
@@ -440,7 +440,7 @@ class _Builder:
         return float(self.random.uniform(low, high))
 
     def surface(self, textures: Sequence[str], lightness: tuple[float, float], saturation: float) -> Array:
-        """The material of a face of the room, of a colour that its texture usually has."""
+        """The material of a face of the room; the texture is of the colour that the style usually gives it."""
         texture = textures[int(self.random.integers(len(textures)))]
         return self.material([texture], lightness, saturation, HUES[texture])
 
@@ -577,8 +577,8 @@ class _Builder:
         """The camera's place, rotation and tangent of half its angle of view."""
         tangent = self.draw(0.65, 0.85)
         things = [(float(np.prod(row[3:6])), row) for _, row, _, category, _ in self.shapes if category >= 6]
-        volume, row = max(things, key=lambda thing: thing[0])
-        target, size = np.array(row[:3]), 2 * np.cbrt(volume)
+        eighth, row = max(things, key=lambda thing: thing[0])  # of the bounding box
+        target, size = np.array(row[:3]), 2 * np.cbrt(eighth)
         seen: list[tuple[float, Array, Array]] = []
         while len(seen) < 4:
             camera = self.random.uniform(0.3, self.size - 0.3)

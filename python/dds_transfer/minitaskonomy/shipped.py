@@ -20,7 +20,7 @@ import dds_transfer
 from dds_transfer.minitaskonomy.experiment import TRUTHS, load_experiment
 from dds_transfer.minitaskonomy.networks import SIZE, make_network
 from dds_transfer.minitaskonomy.render import render
-from dds_transfer.minitaskonomy.run import SOURCES
+from dds_transfer.minitaskonomy.run import EDITION, SOURCES
 from dds_transfer.minitaskonomy.scenes import random_scene, scene_seed, stack
 from dds_transfer.minitaskonomy.training import load_encoder
 from dds_transfer.output import writing
@@ -46,16 +46,22 @@ def ship(experiment: Path, folder: Path = FOLDER) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder / ENCODERS, binary=True) as file:
-        file.write(save(weights, {"seed": str(seed)}))
+        file.write(save(weights, {"edition": str(EDITION), "seed": str(seed)}))
     for truth in TRUTHS:
         shutil.copyfile(experiment / f"{truth}.csv", folder / f"{truth}.csv")
 
 
 def load_shipped(folder: Path = FOLDER) -> tuple[int, dict[str, nn.Module]]:
-    """The seed of the experiment, and its encoders in evaluation mode, by source: the tasks and the control."""
+    """The seed of the experiment, and its encoders in evaluation mode, by source: the tasks and the control.
+
+    Raises ValueError where they are of another edition than this code's rooms.
+    """
     encoders: dict[str, nn.Module] = {}
     with safe_open(folder / ENCODERS, framework="pt") as file:
-        seed = int(file.metadata()["seed"])
+        about = file.metadata()
+        if about.get("edition") != str(EDITION):
+            raise ValueError(f"{folder / ENCODERS} is not of edition {EDITION}, as this code's rooms are; install anew")
+        seed = int(about["seed"])
         for source in SOURCES:
             encoder = make_network("encoder", "autoencoder").get_submodule("encoder")
             names = [name for name, tensor in encoder.state_dict().items() if tensor.is_floating_point()]
@@ -91,7 +97,10 @@ def one_thread() -> Iterator[None]:
 @click.argument("experiment", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(experiment: Path) -> None:
     """Put the encoders and the measured transfers of a finished experiment into the package's data."""
-    ship(experiment)
+    try:
+        ship(experiment)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

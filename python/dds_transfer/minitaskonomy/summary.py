@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from typing import Any
 from dds_transfer.minitaskonomy.comparison import Record, compare
 from dds_transfer.minitaskonomy.experiment import TABLES, Experiment
 from dds_transfer.minitaskonomy.methods import read_method
-from dds_transfer.minitaskonomy.run import COST
+from dds_transfer.minitaskonomy.run import EDITION, read_cost
 from dds_transfer.output import write_json, write_records
 
 
@@ -33,6 +32,10 @@ def collect(experiments: Sequence[Experiment], output: Path) -> None:
     seeds = [experiment.seed for experiment in experiments]
     if len(set(seeds)) < len(seeds) or len({experiment.settings for experiment in experiments}) > 1:
         raise ValueError("the experiments must be of different seeds and of the same settings")
+    costs = []
+    for experiment in experiments:
+        workers, wall, cpu = read_cost(experiment.folder)
+        costs.append({"seed": experiment.seed, "workers": workers, "wall_seconds": wall, "cpu_seconds": cpu})
     parts = [compare(experiment) for experiment in experiments]
     summary = {name: summarise([part[name] for part in parts]) for name in parts[0]}
     for experiment in experiments:
@@ -41,8 +44,7 @@ def collect(experiments: Sequence[Experiment], output: Path) -> None:
         write_records(output / f"{name}.csv", records)
     for name, figure in draw_all(summary).items():
         save_figure(figure, output / f"{name}.png")
-    about = {"seeds": seeds, **asdict(experiments[0].settings)}
-    costs = [{"seed": e.seed, **json.loads((e.folder / COST).read_text(encoding="utf-8"))} for e in experiments]
+    about = {"edition": EDITION, "seeds": seeds, **asdict(experiments[0].settings), "drawn": experiments[0].drawn}
     write_json(output / "summary.json", {"settings": about, "costs": costs, **summary})
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dds_transfer.minitaskonomy.dataset import Dataset
+from dds_transfer.minitaskonomy.dataset import Dataset, read_tensors
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.networks import make_network
 from dds_transfer.output import writing
@@ -80,8 +80,7 @@ def fit(
     Args:
         network: trained in place; left in evaluation mode.
         task: whose loss it is.
-        inputs, targets: of n images; none is used again before all were, but for those, others each time, that are left
-            when n is no multiple of 32.
+        inputs, targets: of n images. Each round takes them in a new order and leaves out what does not fill a batch.
         steps: number of batches.
         rate: the highest.
         seed: of the order.
@@ -152,7 +151,7 @@ def load_encoder(folder: Path, architecture: str, task: str, stage: str = "end")
     """The encoder of a trained network, in evaluation mode."""
     # The decoder's kind does not matter to the encoder: only the encoder's weights are read.
     encoder = make_network(architecture, "autoencoder").get_submodule("encoder")
-    weights = load_file(network_path(folder, architecture, task, stage))
+    weights = read_tensors(network_path(folder, architecture, task, stage))
     prefix = "encoder."
     encoder.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return encoder.eval()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dds_transfer.minitaskonomy.dataset import Dataset
@@ -15,14 +15,14 @@ from dds_transfer.minitaskonomy.networks import ResNet, make_readout
 from dds_transfer.minitaskonomy.training import best_constant, fit, losses, stable_seed, start_at_constant
 from dds_transfer.output import writing
 
-BATCH = 64
-RATE = 1e-2  # of readouts, which are shallower than networks and trained more briefly
+AT_ONCE = 64
+READOUT_RATE = 1e-2  # of readouts, which are shallower than networks and trained more briefly
 
 
 @torch.no_grad()
 def in_batches(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """What the network gives for images, computed 64 at a time."""
-    return torch.cat([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+    return torch.cat([network(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE)])
 
 
 def transfer_losses(
@@ -59,7 +59,7 @@ def train_readout(features: Tensor, task: str, targets: Tensor, steps: int, seed
         torch.manual_seed(start)
         readout = make_readout(features.shape[1], task)
     start_at_constant(readout, task, targets)
-    fit(readout, task, features, targets, steps, RATE, start)
+    fit(readout, task, features, targets, steps, READOUT_RATE, start)
     return readout
 
 
@@ -82,11 +82,6 @@ def save_losses(values: Mapping[str, Tensor], path: Path) -> None:
     """Write losses by target as safetensors."""
     with writing(path, binary=True) as file:
         file.write(save(dict(values)))
-
-
-def load_losses(path: Path) -> dict[str, Tensor]:
-    """Read what :func:`save_losses` wrote."""
-    return load_file(path)
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
