@@ -34,8 +34,9 @@ def short(results: Results) -> str:
     branching = sorted(results["branching_agreement"], key=lambda record: record["relative_regret"])
     block = [record["measure"] for record in branching].index("dds") + 1
     text = (
-        f"- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), {len(results['settings']['seeds'])} seeds, "
-        f"{_place(results, 'winrate')}. In saying from which block to branch it comes {_th(block)} of {len(branching)}. "
+        "- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), "
+        f"{len(results['settings']['seeds'])} seeds, {_place(results, 'winrate')}. "
+        f"In saying from which block to branch it comes {_th(block)} of {len(branching)}. "
         "Take it as a first ranking, then train the two or three best."
     )
     return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
@@ -90,8 +91,8 @@ def verdict(results: Results) -> str:
         at = next(i for i, r in enumerate(cells) if (r["normalize"], r["f"]) == ("zscore", "laplacian")) + 1
         top = cells[0]
         text = (
-            f"{_place(results, truth)}. In the grid of {len(cells)} normalisations and f, on draws of images, the best is "
-            f"{top['normalize']} with {top['f']}, {top[FIGURE]:.3f}; DDS's own, z-score with the Laplacian kernel, "
+            f"{_place(results, truth)}. In the grid of {len(cells)} normalisations and f, on draws of images, the best "
+            f"is {top['normalize']} with {top['f']}, {top[FIGURE]:.3f}; DDS's own, z-score with the Laplacian kernel, "
             f"comes {_th(at)}, {cells[at - 1][FIGURE]:.3f}."
         )
         sentences.append(f"- By the **{title}**: {text}")
