@@ -17,13 +17,13 @@ STEPS = """
 import sys
 from functools import partial
 from pathlib import Path
-from dds_transfer.minitaskonomy.run import Step, _run
+from dds_transfer.minitaskonomy.steps import Step, do_steps
 
 folder = Path(sys.argv[1])
 work = "import time; open({!r}, 'w').close(); time.sleep(300)"
 steps = [Step("", folder / "output", 1, partial(exec, work.format(str(folder / f"began{i}")))) for i in range(6)]
 try:
-    list(_run([steps], 2))
+    list(do_steps([steps], 2))
 except KeyboardInterrupt:
     sys.exit(130)
 """

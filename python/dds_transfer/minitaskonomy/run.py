@@ -11,20 +11,13 @@ stands in its folder, in ``cost.json``.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
-from threading import Event
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,6 +29,7 @@ from dds_transfer.blocks import BLOCKS
 from dds_transfer.minitaskonomy.dataset import Dataset, data_path, load_split, parts, read_tensors, render_part
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.networks import ResNet, make_network
+from dds_transfer.minitaskonomy.steps import Step, do_steps
 from dds_transfer.minitaskonomy.training import (
     load_encoder,
     network_path,
@@ -84,23 +78,6 @@ class Settings:
 
 FULL = Settings()
 SMALL = Settings(train=192, transfer=64, test=64, ranking=64, steps=16, readout_steps=5)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something to do.
-
-    Attributes:
-        name: what to call it.
-        output: the file that is there once it is done.
-        cost: seconds that it takes on one core, roughly.
-        work: a function of no arguments that writes the file; other processes run it.
-    """
-
-    name: str
-    output: Path
-    cost: float
-    work: Callable[[], None]
 
 
 def phases(folder: Path, seed: int, settings: Settings) -> list[list[Step]]:
@@ -172,62 +149,12 @@ def run(
     left = sum(step.cost for phase in waiting for step in phase)
     wall_before, cpu = read_cost(folder)[1:]
     spent, start = 0.0, time.monotonic()
-    for step, seconds in _run(waiting, workers):
+    for step, seconds in do_steps(waiting, workers):
         done, left, spent, cpu = done + 1, left - step.cost, spent + step.cost, cpu + seconds
         wall = time.monotonic() - start
         write_json(folder / COST, {"workers": workers, "wall_seconds": wall_before + wall, "cpu_seconds": cpu})
         report(step.name, done, total, max(0, left) / spent * wall)
     write_truth(folder)
-
-
-def _run(waiting: list[list[Step]], workers: int) -> Iterator[tuple[Step, float]]:
-    """Do the steps, phase by phase, and give each as it ends, with the seconds of processor time that it took."""
-    if not any(waiting):
-        return
-    # Forking a process in which torch has started threads may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(os.getpid(),))
-    try:
-        for phase in waiting:
-            for step in phase:
-                step.output.parent.mkdir(parents=True, exist_ok=True)
-            # The longest first, so that at the end no worker waits for long.
-            order = sorted(phase, key=lambda step: -step.cost)
-            # Workers start here: Ctrl-C waits until they, and this process, are ready for it.
-            masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                futures = {pool.submit(_timed, step.work): step for step in order}
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if _interrupted.is_set():
-        sys.exit(130)
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def _prepare(parent: int) -> None:
-    """What a worker does first. Ctrl-C reaches it too: it leaves its step, and the next ones, without a word."""
-    signal.signal(signal.SIGINT, _interrupt)
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: it does not outlive what it works for
-    if os.getppid() != parent:  # which had ended before
-        os._exit(1)
-    torch.set_num_threads(1)
-
-
-_interrupted = Event()  # in a worker, to which the pool gives its next step even after it has left one
-
-
-def _interrupt(*_: object) -> None:
-    _interrupted.set()
-    sys.exit(130)
 
 
 def _claim(folder: Path, seed: int, settings: Settings) -> None:
