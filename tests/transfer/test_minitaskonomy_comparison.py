@@ -205,16 +205,10 @@ def test_the_lead_is_that_of_a_bootstrap_over_targets(monkeypatch: pytest.Monkey
         for name, values in scores.items()
         for target, value in zip(TASKS, values.tolist(), strict=True)
     ]
-    worse = dict(zip(TASKS, [0.9] * 5 + [0.1] * 15, strict=True))
-    kept = {
-        "targets": records,
-        "learned": [{"target": target, "worse_share": share} for target, share in worse.items()],
-    }
-    monkeypatch.setattr(comparison, "_kept", lambda experiment, name, make: kept[name])
+    monkeypatch.setattr(comparison, "_kept", lambda experiment, name, make: {"targets": records}[name])
     (found,) = comparison._lead(experiment)
     ahead = scores["dds"] - scores["rsa"]
     assert found["ahead"] == pytest.approx(ahead.mean(), abs=1e-12)
-    assert found["ahead_learned"] == pytest.approx(ahead[5:].mean(), abs=1e-12) and found["learned_share"] == 0.75
     # of a mean of 20 the bootstrap's interval is nearly the normal one: within a tenth of its width
     width = 2 * 1.96 * ahead.std() / np.sqrt(len(TASKS))
     assert found["low"] == pytest.approx(ahead.mean() - width / 2, abs=width / 10)

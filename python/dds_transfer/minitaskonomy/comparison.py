@@ -166,10 +166,8 @@ def _learned(experiment: Experiment) -> list[Record]:
 def _lead(experiment: Experiment) -> list[Record]:
     """Each other method and truth: how far DDS is ahead in the correlation off the diagonal, mean over targets.
 
-    With the 95% interval of a bootstrap over the targets, and the mean over the targets alone for which most sources'
-    readouts are better than a constant.
+    With the 95% interval of a bootstrap over the targets.
     """
-    learned = {record["target"]: record["worse_share"] < 0.5 for record in _kept(experiment, "learned", _learned)}
     known = [record for record in _kept(experiment, "targets", _targets) if record["spearman_off_diagonal"] is not None]
     rows = np.random.RandomState(SEED).randint(len(TASKS), size=(10_000, len(TASKS)))
     records = []
@@ -185,7 +183,6 @@ def _lead(experiment: Experiment) -> list[Record]:
         for name, found in complete.items():
             ahead = np.array([dds[target] - found[target] for target in TASKS])
             low, high = np.quantile(ahead[rows].mean(axis=1), (0.025, 0.975))
-            easy = ahead[[learned[target] for target in TASKS]]
             records.append(
                 {
                     "method": name,
@@ -193,8 +190,6 @@ def _lead(experiment: Experiment) -> list[Record]:
                     "ahead": float(ahead.mean()),
                     "low": float(low),
                     "high": float(high),
-                    "ahead_learned": float(easy.mean()) if len(easy) else None,
-                    "learned_share": len(easy) / len(TASKS),
                 }
             )
     return records
