@@ -13,6 +13,7 @@ import torch
 from click.testing import Result
 from dds_transfer import load_truth
 from dds_transfer.commands import demo
+from dds_transfer.minitaskonomy import shipped
 from dds_transfer.minitaskonomy.dataset import load_split
 from dds_transfer.minitaskonomy.labels import TASKS
 from dds_transfer.minitaskonomy.run import SOURCES
@@ -42,7 +43,17 @@ def test_shipped_encoders_and_images_are_those_of_the_experiment(done: Path, tmp
     assert (tmp_path / "winrate.csv").read_bytes() == (done / "winrate.csv").read_bytes()
 
 
+def test_encoders_of_another_edition_are_refused(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were trained on rooms of another kind than those that would be rendered for them."""
+    with monkeypatch.context() as before:
+        before.setattr(shipped, "EDITION", shipped.EDITION - 1)
+        ship(done, tmp_path)
+    with pytest.raises(ValueError, match=f"is not of edition {shipped.EDITION}"):
+        load_shipped(tmp_path)
+
+
 def test_what_is_shipped_is_what_was_published() -> None:
+    assert json.loads((RESULTS / "summary.json").read_text())["settings"]["edition"] == shipped.EDITION
     for name in ("winrate", "affinity"):
         assert (FOLDER / f"{name}.csv").read_bytes() == (RESULTS / "seed0" / f"{name}.csv").read_bytes()
         truth = load_truth(f"minitaskonomy-{name}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from dds_transfer import attribution_affinity
-from dds_transfer.minitaskonomy import comparison
+from dds_transfer.minitaskonomy import comparison, shipped
 from dds_transfer.minitaskonomy.compare import main
 from dds_transfer.minitaskonomy.comparison import PARTS, Record, compare
 from dds_transfer.minitaskonomy.experiment import Experiment, load_experiment
@@ -164,6 +164,9 @@ def test_what_is_gathered(experiment: Experiment, tmp_path: Path) -> None:
 
 def test_an_experiment_that_is_not_finished(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no finished experiment, settings.json is missing" in result.output
+    result = CliRunner().invoke(shipped.main, [str(tmp_path)])
     assert result.exit_code == 1
     assert "no finished experiment, settings.json is missing" in result.output
 
