@@ -32,12 +32,12 @@ def filled(page: str, results: Results) -> str:
 
 def short(results: Results) -> str:
     """How DDS fares, in one item of a list."""
-    branching = sorted(results["branching_agreement"], key=lambda record: record["relative_regret"])
-    block = [record["measure"] for record in branching].index("dds") + 1
+    branching = _one(results["branching_agreement"], measure="dds")
     text = (
         "- DDS is a heuristic. In [Mini-Taskonomy](docs/mini-taskonomy.md), "
         f"{len(results['settings']['seeds'])} seeds, {_place(results, 'winrate')}. "
-        f"In saying from which block to branch it comes {_th(block)} of {len(branching)}. "
+        f"The blocks that it recommends to branch from have {branching['relative_regret_recommended']:.2f} times "
+        f"the regret of random ones, those that are most similar {branching['relative_regret']:.2f} times. "
         "Take it as a first ranking, then train the two or three best."
     )
     return textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False)
@@ -50,12 +50,13 @@ def _place(results: Results, truth: str) -> str:
     at = [record["method"] for record in found].index("dds")
     rival = found[1 if at == 0 else 0]
     ahead = _one(results["lead"], method=rival["method"], truth=truth)
-    low, high = (ahead["low"], ahead["high"]) if at == 0 else (-ahead["high"], -ahead["low"])
-    sure = "does not hold" if low > 0 else "holds"
+    low, high = ahead["low"], ahead["high"]
     return (
-        f"DDS comes {_th(at + 1)} of {len(found)} methods with a mean rank correlation of {found[at][FIGURE]:.3f}, "
-        f"{'before' if at == 0 else 'behind'} {rival['method']} with {rival[FIGURE]:.3f}; the 95% interval of the "
-        f"difference over the {len(_names(results['learned'], 'target'))} targets, {low:.3f} to {high:.3f}, {sure} 0"
+        f"DDS comes {_th(at + 1)} of {len(found)} methods: its mean rank correlation with the measured transfers is "
+        f"{found[at][FIGURE]:.3f}, that of {rival['method']}, which comes {_th(2 if at == 0 else 1)}, "
+        f"{rival[FIGURE]:.3f}; the 95% interval of DDS's lead over the "
+        f"{len(_names(results['learned'], 'target'))} targets, {low:.3f} to {high:.3f}, "
+        f"{'holds' if low <= 0 <= high else 'does not hold'} 0"
     )
 
 
@@ -70,11 +71,11 @@ def sizes(results: Results) -> str:
         ["training of a readout", f"{of['readout_steps']:,} batches of 32"],
         ["images that losses are measured on", f"{of['test']:,}"],
         ["images that rankings are computed from, of each style", f"{of['ranking']:,}"],
-        ["draws of these, for intervals and means over draws", f"{of['draws']:,} of {of['drawn']:,}"],
+        ["draws of these, where nothing else is said", f"{of['draws']:,} of {of['drawn']:,}"],
         ["seeds", seeds],
         *(
             [
-                f"seed {cost['seed']} took, with {cost['workers']} workers",
+                f"what the steps of seed {cost['seed']} took, with {cost['workers']} workers",
                 f"{cost['wall_seconds'] / 60:.0f} minutes, {cost['cpu_seconds'] / 60:.0f} of processor time",
             ]
             for cost in results["costs"]
@@ -98,7 +99,8 @@ def verdict(results: Results) -> str:
         )
         sentences.append(f"- By the **{title}**: {text}")
     records = [record for record in results["images"] if record["truth"] == "winrate"]
-    fewer = [f"{r['measure']} {r[FIGURE]:.3f}" for r in records if r["images"] == FEW]
+    few = sorted((r for r in records if r["images"] == FEW), key=lambda record: -record[FIGURE])
+    fewer = [f"{r['measure']} {r[FIGURE]:.3f}" for r in few]
     sentences.append(f"- From {FEW} images, not {results['settings']['ranking']}, by the win rate: {', '.join(fewer)}.")
     return "\n".join(sentences)
 
@@ -178,7 +180,8 @@ def images(results: Results) -> str:
     rows = []
     for measure in _names(records, "measure"):
         found = [_one(records, measure=measure, images=count) for count in counts]
-        rows.append([measure, *(f"{r[FIGURE]:.3f} ± {r[f'{FIGURE}_sd']:.3f}" for r in found)])
+        spread = ["" if r[f"{FIGURE}_sd"] is None else f" ± {r[f'{FIGURE}_sd']:.3f}" for r in found]
+        rows.append([measure, *(f"{r[FIGURE]:.3f}{sd}" for r, sd in zip(found, spread, strict=True))])
     return _table(["measure", *map(str, counts)], rows)
 
 
@@ -222,7 +225,11 @@ def branching(results: Results) -> str:
     agreed = [_one(results["branching_agreement"], measure=measure) for measure in measures]
     empty = [""] * len(blocks)
     rows.append(["Spearman, mean over tasks", *empty, "", *(_spread(record, "spearman") for record in agreed)])
-    rows.append(["regret, mean over tasks", *empty, "", *(_spread(record, "relative_regret") for record in agreed)])
+    for title, name in (
+        ("regret of the most similar block", "relative_regret"),
+        ("regret of the recommended block", "relative_regret_recommended"),
+    ):
+        rows.append([f"{title}, mean over tasks", *empty, "", *(_spread(record, name) for record in agreed)])
     return _table(["tasks", *(f"win rate of {block}" for block in blocks), "best", *measures], rows)
 
 

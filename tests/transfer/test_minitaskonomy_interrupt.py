@@ -34,18 +34,18 @@ def running(group: int) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, process_group = (path / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, _, process_group = (path / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
             if int(process_group) == group and state != "Z":
-                found.append((path / "cmdline").read_text().replace("\0", " "))
+                found.append((path / "cmdline").read_text(errors="replace").replace("\0", " "))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60  # importing torch takes a few seconds, on a busy machine many
+    deadline = time.monotonic() + 180  # importing torch takes a few seconds, on a busy machine many
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "it did not come to that in three minutes"
         time.sleep(0.05)
 
 
@@ -65,7 +65,7 @@ def test_workers_end_with_the_run(tmp_path: Path, how: signal.Signals, when: str
             wait(lambda: len(list(tmp_path.iterdir())) == 2)
         else:
             wait(lambda: sum("spawn_main" in line for line in running(process.pid)) == 2)
-        begun = len(list(tmp_path.iterdir()))
+        begun = 2 if when == "at work" else 0
         if how == signal.SIGINT:
             os.killpg(process.pid, how)  # as a terminal does
         else:

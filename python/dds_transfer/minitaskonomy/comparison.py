@@ -210,14 +210,18 @@ def _grid(experiment: Experiment) -> list[Record]:
 
 
 def _images(experiment: Experiment) -> list[Record]:
-    """Each measure, number of images and truth: the mean correlation over draws, and its deviation."""
+    """Each measure, number of images and truth: the mean correlation over draws, and its deviation.
+
+    Last of all the images, of which there is one draw, without a deviation.
+    """
     n = experiment.settings.ranking
     features = ranking_features(experiment.folder, experiment.settings)
     sizes = [n >> k for k in range(n.bit_length(), 0, -1) if n >> k >= 4]
+    draws = {size: draw_rows(n, size, experiment.settings.draws, SEED) for size in sizes} | {n: [np.arange(n)]}
     records = []
     for measure in dds_ext.MEASURES:
-        for size in sizes:
-            drawn = on_draws(features, measure, draw_rows(n, size, experiment.settings.draws, SEED))
+        for size, rows in draws.items():
+            drawn = on_draws(features, measure, rows)
             for name, truth in experiment.trained.items():
                 each = [agreement(values, truth, [])["spearman_off_diagonal"] for values in drawn]
                 found = [value for value in each if value is not None]
@@ -227,7 +231,7 @@ def _images(experiment: Experiment) -> list[Record]:
                         "images": size,
                         "truth": name,
                         "spearman_off_diagonal": fmean(found),
-                        "spearman_off_diagonal_sd": stdev(found),
+                        "spearman_off_diagonal_sd": stdev(found) if len(found) > 1 else None,
                     }
                 )
     return records
@@ -328,12 +332,27 @@ def _branching(experiment: Experiment) -> list[Record]:
 
 
 def _branching_agreement(experiment: Experiment) -> list[Record]:
-    """Each measure: its correlation over the four blocks with the measured win rates, and regret, mean over tasks."""
+    """Each measure: its correlation over the four blocks with the measured win rates, mean over tasks.
+
+    And two regrets: of the block that is most similar to each task, and of the one that is recommended for its type,
+    the most selective.
+    """
     truth = read_table(experiment.folder / "branching_winrate.csv")
     records = []
     for measure, ranking in _block_rankings(experiment).items():
-        mean = evaluate(Table(ranking.blocks, list(ranking.types), ranking.scores), truth).mean
-        records.append({"measure": measure, "spearman": mean.spearman, "relative_regret": mean.relative_regret})
+        chosen = [[block == ranking.recommended[kind] for kind in ranking.types.values()] for block in ranking.blocks]
+        similar, selective = (
+            evaluate(Table(ranking.blocks, list(ranking.types), values), truth).mean
+            for values in (ranking.scores, np.array(chosen, np.float64))
+        )
+        records.append(
+            {
+                "measure": measure,
+                "spearman": similar.spearman,
+                "relative_regret": similar.relative_regret,
+                "relative_regret_recommended": selective.relative_regret,
+            }
+        )
     return records
 
 

@@ -132,11 +132,11 @@ def _depth(records: Sequence[Record]) -> Figure:
 
 
 def _branching(records: Sequence[Record]) -> Figure:
-    """By block, for each type of task: the measured win rate and DDS."""
+    """By block, for each type of task: the measured win rate, and how much more similar than others DDS finds it."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     chosen = [record for record in records if record["measure"] == "dds"]
     for axes, name, label in zip(
-        figure.subplots(1, 2), ("winrate", "similarity"), ("measured win rate", "mean DDS"), strict=True
+        figure.subplots(1, 2), ("winrate", "selectivity"), ("measured win rate", "selectivity by DDS"), strict=True
     ):
         for i, kind in enumerate(_names(chosen, "type")):
             found = [record for record in chosen if record["type"] == kind]

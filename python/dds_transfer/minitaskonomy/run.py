@@ -5,8 +5,8 @@ and the seed alone. A run that was stopped goes on with the steps whose files ar
 by side, each on one thread, so that results do not depend on the number of processors.
 
 What it costs, in seconds of one core of an AMD EPYC with AVX-512: an image with its labels 0.035, a training step of an
-encoder 0.05, of a small one 0.03, of the ResNet 0.07, of a readout 0.015 (a batch of 32 each). What a run took in all
-stands in its folder, in ``cost.json``.
+encoder 0.05, of a small one 0.03, of the ResNet 0.07, of a readout 0.015 (a batch of 32 each). What the finished
+steps of a run took stands in its folder, in ``cost.json``.
 """
 
 from __future__ import annotations
@@ -179,18 +179,15 @@ def read_settings(folder: Path) -> tuple[int, Settings]:
     """
     path = folder / NOTE
     about = _read_json(path)
-    if not all(type(value) is int for value in about.values()):
-        about = {}
-    edition, seed = about.pop("edition", 1), about.pop("seed", None)
-    names = set(asdict(FULL))
-    if seed is None or not set(about) <= names:
-        raise ValueError(f"{path} does not say the seed and the settings of an experiment; choose another folder")
+    edition = about.pop("edition", 1)
     if edition != EDITION:
         raise ValueError(
             f"{folder} holds an experiment of edition {edition}, this is edition {EDITION}; run it anew in another "
             "folder"
         )
-    return seed, Settings(**about)
+    if set(about) != {"seed", *asdict(FULL)} or not all(type(value) is int for value in about.values()):
+        raise ValueError(f"{path} does not say the seed and the settings of an experiment; choose another folder")
+    return about.pop("seed"), Settings(**about)
 
 
 def read_cost(folder: Path) -> tuple[int, float, float]:
@@ -204,7 +201,7 @@ def read_cost(folder: Path) -> tuple[int, float, float]:
     try:
         found = _read_json(path)
         return int(found["workers"]), float(found["wall_seconds"]), float(found["cpu_seconds"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is damaged; remove it, and what steps take is counted from now on") from error
 
 

@@ -35,7 +35,7 @@ def ship(experiment: Path, folder: Path = FOLDER) -> None:
 
     In 32 bits: 16 would halve the file, change scores by up to 0.002, and the order of sources 0.0003 apart.
 
-    Raises ValueError where the experiment is not finished.
+    Raises ValueError where the experiment is not finished, or of another edition.
     """
     seed = load_experiment(experiment).seed
     weights = {
@@ -58,7 +58,7 @@ def load_shipped(folder: Path = FOLDER) -> tuple[int, dict[str, nn.Module]]:
     """
     encoders: dict[str, nn.Module] = {}
     with safe_open(folder / ENCODERS, framework="pt") as file:
-        about = file.metadata()
+        about = file.metadata() or {}
         if about.get("edition") != str(EDITION):
             raise ValueError(f"{folder / ENCODERS} is not of edition {EDITION}, as this code's rooms are; install anew")
         seed = int(about["seed"])

@@ -24,7 +24,7 @@ def collect(experiments: Sequence[Experiment], output: Path) -> None:
     file for each part; pictures; and in a folder for each seed the measured transfers, every method's similarities, and
     its own parts.
 
-    Raises ValueError for experiments of different settings or equal seeds.
+    Raises ValueError for experiments of different settings or equal seeds, or where a note of the cost is damaged.
     """
     from dds_transfer.minitaskonomy.figures import draw_all
     from dds_transfer.plots import save_figure
