@@ -100,6 +100,7 @@ add_library(dds_cuda STATIC
   csrc/cuda/roof.cu
   csrc/cuda/signed_sums.cu
   csrc/cuda/squared_difference.cu
+  csrc/cuda/tensor_dot.cu
 )
 target_include_directories(dds_cuda PUBLIC csrc PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_definitions(dds_cuda PRIVATE DDS_CUDA_ARCHITECTURES="${DDS_EXT_BUILT_ARCHS}")

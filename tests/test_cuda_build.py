@@ -63,19 +63,25 @@ def kernel(folder: Path, step: str, shape: str, arch: str) -> Path:
     return compiled(source, arch)
 
 
-def loops(cubin: Path) -> Iterator[tuple[str, list[str]]]:
-    """For every loop its function and its instructions' names, from the target of a backward branch to the branch."""
+def functions(cubin: Path) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """The instructions of every function: address, name and operands."""
     result = subprocess.run(
         ["cuobjdump", "-sass", str(cubin)], env={**os.environ, "PATH": tools()}, text=True, capture_output=True
     )
     assert result.returncode == 0, result.stderr
     for function in result.stdout.split("Function : ")[1:]:
         found = re.findall(r"/\*([0-9a-f]{4,})\*/ +(?:@!?U?P\w+ +)?([A-Z0-9_]+)([^;]*);", function)
+        yield function.split()[0], found
+
+
+def loops(cubin: Path) -> Iterator[tuple[str, list[str]]]:
+    """For every loop its function and its instructions' names, from the target of a backward branch to the branch."""
+    for function, found in functions(cubin):
         index = {int(address, 16): i for i, (address, _, _) in enumerate(found)}
         for i, (address, name, operands) in enumerate(found):
             targets = re.findall(r"0x([0-9a-f]+)", operands)
             if name == "BRA" and targets and int(targets[-1], 16) < int(address, 16):
-                yield function.split()[0], [name for _, name, _ in found[index[int(targets[-1], 16)] : i + 1]]
+                yield function, [name for _, name, _ in found[index[int(targets[-1], 16)] : i + 1]]
 
 
 needs_disassembler = pytest.mark.skipif(
@@ -130,6 +136,19 @@ def test_inner_loops(tmp_path: Path, shape: str, step: str) -> None:
     counts = inner_loop(kernel(tmp_path, step, shape, "90"), step)
     assert not counts["LDL"] and not counts["STL"], counts
     assert counts.total() <= SLOTS * 2 * ARITHMETIC[step][1], counts
+
+
+@pytest.mark.parametrize(("arch", "stated"), [("80", 198), ("90", 157)])
+@needs_disassembler
+def test_products_by_tensor_cores(tmp_path: Path, arch: str, stated: int) -> None:
+    """From the first matrix product of a slab to the last: no spills, and few issue slots besides what docs/cuda.md
+    says, on the architectures that use them."""
+    ((_, instructions),) = functions(kernel(tmp_path, "Dot", "TensorShape", arch))
+    names = [name for _, name, _ in instructions]
+    products = [i for i, name in enumerate(names) if name == "HMMA"]
+    counts = Counter(names[products[0] : products[-1] + 1])
+    assert not counts["LDL"] and not counts["STL"], counts
+    assert counts["HMMA"] == 48 and counts["FADD"] <= 64 and counts.total() <= SLOTS * stated, counts
 
 
 @needs_disassembler

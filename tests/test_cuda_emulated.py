@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,7 +41,7 @@ HOST = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """What dds_ext._cuda is on a machine with a GPU."""
     build = tmp_path_factory.mktemp("emulated")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -56,6 +58,26 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def kernels(request: pytest.FixtureRequest, compiled: ModuleType) -> ModuleType:
+    """The same; with "tensor cores" as its parameter these form all products that they can, however small."""
+    if getattr(request, "param", "") != "tensor cores":
+        return compiled
+    module = ModuleType("tensor_cores")
+    vars(module).update(plan=partial(compiled.plan, tensor_cores=True), report=compiled.report)
+    return module
+
+
+PRODUCTS = ("linear", "pearson", "cosine")
+both_ways = pytest.mark.parametrize("kernels", ["", "tensor cores"], indirect=True)
+every_f = pytest.mark.parametrize(
+    ("kernels", "f"),
+    [pytest.param("", f, id=f) for f in METRICS]
+    + [pytest.param("tensor cores", f, id=f"{f}, tensor cores") for f in PRODUCTS],
+    indirect=["kernels"],
+)
 
 
 @pytest.fixture(params=["ascending", "descending", "1", "2"])
@@ -103,7 +125,7 @@ def defined(f: str, Z: Array) -> bool:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("f", METRICS)
+@every_f
 def test_every_f_normalisation_and_centring(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str, dtype: str
 ) -> None:
@@ -124,7 +146,7 @@ def test_every_f_normalisation_and_centring(
     fail_with(found)
 
 
-@pytest.mark.parametrize("f", METRICS)
+@every_f
 def test_orders_of_threads_and_shares_of_blocks(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str, f: str
 ) -> None:
@@ -141,7 +163,7 @@ def test_orders_of_threads_and_shares_of_blocks(
     fail_with(found)
 
 
-@pytest.mark.parametrize("f", METRICS)
+@every_f
 def test_launches_of_single_phases_give_the_same(kernels: ModuleType, f: str) -> None:
     """On devices whose blocks cannot wait for each other."""
     X = features(140, 30)
@@ -154,7 +176,7 @@ def test_launches_of_single_phases_give_the_same(kernels: ModuleType, f: str) ->
         assert torch.equal(outs[0], outs[1])
 
 
-@pytest.mark.parametrize("f", METRICS)
+@every_f
 def test_two_sets(kernels: ModuleType, f: str) -> None:
     found = []
     for n, m, d, dtype in ((20, 33, 50, "float32"), (150, 9, 20, "float32"), (9, 140, 40, "float64")):
@@ -167,13 +189,13 @@ def test_two_sets(kernels: ModuleType, f: str) -> None:
     fail_with(found)
 
 
-def test_condensed_and_views(kernels: ModuleType) -> None:
+@every_f
+def test_condensed_and_views(kernels: ModuleType, f: str) -> None:
     X = features(37, 41)
-    for f in METRICS:
-        K = rdm(kernels, X, f=f)
-        np.testing.assert_array_equal(rdm(kernels, X, f=f, condensed=True), K[np.triu_indices(37, 1)], err_msg=f)
-        for name, view in views(X).items():
-            np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=f"{f} {name}")
+    K = rdm(kernels, X, f=f)
+    np.testing.assert_array_equal(rdm(kernels, X, f=f, condensed=True), K[np.triu_indices(37, 1)])
+    for name, view in views(X).items():
+        np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -185,7 +207,8 @@ def test_views_of_other_types(kernels: ModuleType, dtype: str) -> None:
             np.testing.assert_array_equal(rdm(kernels, view, f=f, normalize="zscore"), K, err_msg=f"{f} {name}")
 
 
-@pytest.mark.parametrize("f", ["linear", "cosine", "pearson"])
+@both_ways
+@pytest.mark.parametrize("f", PRODUCTS)
 def test_features_far_from_zero(kernels: ModuleType, f: str) -> None:
     """An offset that all images or all features share costs no places of what is left after a mean is taken away."""
     X = features(20, 30)
@@ -200,6 +223,7 @@ def test_features_far_from_zero(kernels: ModuleType, f: str) -> None:
         assert not message, f"{normalize}: {message}"
 
 
+@both_ways
 def test_half_precision_subnormals(kernels: ModuleType) -> None:
     X = (features(12, 40) * 1e-5).half()
     assert (X.abs() < 2.0**-14).float().mean() > 0.9
@@ -207,6 +231,7 @@ def test_half_precision_subnormals(kernels: ModuleType) -> None:
         assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"
 
 
+@both_ways
 @pytest.mark.parametrize("f", ["laplacian", "euclidean", "pearson"])
 def test_groups_of_channels_that_come_last(kernels: ModuleType, f: str) -> None:
     X, Y = features(11, 42), features(6, 42, seed=3)
@@ -238,7 +263,7 @@ def test_close_rows(kernels: ModuleType) -> None:
             assert not (message := check_rdm(K, X, f, normalize=normalize)), f"{f} {normalize}: {message}"
 
 
-@pytest.mark.parametrize("f", METRICS)
+@every_f
 def test_sums_of_equal_addends(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str) -> None:
     """Constant and binary features: every addition to a sum rounds the same way."""
     blocks(monkeypatch, 1)
@@ -251,13 +276,14 @@ def test_sums_of_equal_addends(kernels: ModuleType, monkeypatch: pytest.MonkeyPa
         assert not (message := check_rdm(rdm(kernels, X, f=f, normalize=normalize), X, f, normalize=normalize)), message
 
 
+@both_ways
 def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of different d, more of them than one launch takes, each with all f of a family."""
     blocks(monkeypatch, 4)
     found = []
     arrays = [features(12, 3 + 5 * i, seed=i) for i in range(35)]
     xs = [engine_features(X, f"model {i}", None, False) for i, X in enumerate(arrays)]
-    for fs in (("rbf", "euclidean", "sqeuclidean"), ("laplacian", "manhattan")):
+    for fs in (("rbf", "euclidean", "sqeuclidean"), ("laplacian", "manhattan"), ("linear", "cosine")):
         requests = [Request(x, None, Options(f, normalize="zscore", center="unbiased")) for x in xs for f in fs]
         outs = [r.target() for r in requests]
         assert len(kernels.plan(parameters(requests, outs, sums_in_common(requests)))) == 2
@@ -269,14 +295,16 @@ def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.M
     fail_with(found)
 
 
+@both_ways
+@pytest.mark.parametrize("f", ["rbf", "pearson"])
 def test_models_follow_each_other_in_any_order(
-    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str, f: str
 ) -> None:
-    """What a model leaves in shared memory is not in the way of the next."""
+    """What a model leaves in shared memory, and in a block's records, is not in the way of the next."""
     blocks(monkeypatch, 2)
     arrays = [features(30, 7 + 20 * i, seed=i) for i in range(3)]
     for normalize in ("none", "zscore", "batch"):
-        options = {"f": "rbf", "normalize": normalize, "channels": 1, "center": "double"}
+        options = {"f": f, "normalize": normalize, "channels": 1, "center": "double"}
         requests = [Request(engine_features(X, "X", None, False), None, Options(**options)) for X in arrays]
         outs = [r.target() for r in requests]
         _cuda_backend.fill(kernels, requests, outs, HOST)
@@ -305,18 +333,21 @@ def test_centring_of_a_stack(
         assert torch.equal(centered, centered.mT)
 
 
-def test_results_are_reproducible(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_ways
+@pytest.mark.parametrize("f", ["rbf", "pearson"])
+def test_results_are_reproducible(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str) -> None:
     """Bit for bit, whatever order the blocks finish in."""
     blocks(monkeypatch, 6)
     X = features(60, 200)
     results = []
     for order in ("ascending", "descending", "7"):
         monkeypatch.setenv("DDS_EMULATED_ORDER", order)
-        results.append(rdm(kernels, X, f="rbf", normalize="zscore", center="double"))
+        results.append(rdm(kernels, X, f=f, normalize="zscore", center="double"))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
 
 
+@both_ways
 def test_what_is_wrong_is_named(kernels: ModuleType) -> None:
     X = features(30, 50)
     for f in METRICS:
@@ -340,6 +371,7 @@ def test_what_is_wrong_is_named(kernels: ModuleType) -> None:
         rdm(kernels, torch.cat([X[:3], X[3:4] * 1e30, X[4:]]), f="sqeuclidean")
 
 
+@both_ways
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_what_float32_cannot_reach_is_computed_in_float64(kernels: ModuleType, scale: float) -> None:
     X = features(20, 30) * scale
@@ -390,6 +422,7 @@ def test_long_sums_keep_their_places(
     assert abs(rdm(kernels, X, Y, f="manhattan")[0, 0] - exact) <= 66 * 2.0**-24 * exact
 
 
+@both_ways
 @pytest.mark.parametrize("normalize", ["center", "zscore", "batch"])
 def test_correlations_of_rows_that_the_columns_leave_off_centre(kernels: ModuleType, normalize: str) -> None:
     """In float32 while the mean that is left is small, from there on in float64."""
@@ -425,3 +458,41 @@ def test_signed_sums(kernels: ModuleType, order: str, dtype: str, n: int, m: int
     # m addends round m times at most, each by half a unit of the sum of their sizes; what ties counts for nothing.
     bound = m * np.finfo(dtype).eps / 2 * (np.abs(w) @ np.ones((m, d))) * (expected != 0)
     assert (np.abs(found.numpy() - expected) <= bound).all()
+
+
+# What features may be like: (n, d) from random numbers of that shape.
+UNKIND: dict[str, Callable[[Array], Array]] = {
+    "sizes of any order": lambda z: np.exp(6 * z),
+    "columns of any scale": lambda z: z * np.logspace(-12, 3, z.shape[1]),
+    "rows of any scale": lambda z: z * np.logspace(-9, 9, len(z))[:, None],
+    "one large feature": lambda z: z * np.where(np.arange(z.shape[1]) == 5, 1e4, 1),
+    "multiples of a row": lambda z: z[:1] * np.linspace(1, 3, len(z))[:, None],
+    "far from zero": lambda z: 1000 + z,
+    "mostly zero": lambda z: np.maximum(z - 2, 0),
+    "small": lambda z: 1e-9 * z,
+    "a row of zeros": lambda z: z * (np.arange(len(z)) != 3)[:, None],
+}
+
+
+@pytest.mark.parametrize("kernels", ["tensor cores"], indirect=True)
+@pytest.mark.parametrize("kind", UNKIND)
+def test_halves_keep_the_places_of_float32(kernels: ModuleType, kind: str) -> None:
+    random = np.random.default_rng(0)
+    X = torch.from_numpy(UNKIND[kind](random.standard_normal((11, 700))).astype(np.float32))
+    for f in PRODUCTS:
+        if defined(f, to64(X)):
+            assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"
+
+
+def test_which_products_tensor_cores_form(compiled: ModuleType) -> None:
+    """Those of float32 features, where they are worth it or one asks for it."""
+    X = features(20, 30)
+    for f in METRICS:
+        for x in (X, X.half(), X.double()):
+            request = Request(engine_features(x, "X", None, False), None, Options(f))
+            params = parameters([request], [request.target()], [[0]])
+            for asked, expected in ((True, f in PRODUCTS and x.dtype != torch.float64), (False, False)):
+                (plan,) = compiled.plan(params, tensor_cores=asked)
+                assert plan.tensor_cores == expected
+            (plan,) = compiled.plan(params)
+            assert not plan.tensor_cores  # 190 pairs of 30 features

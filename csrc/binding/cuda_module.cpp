@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "cuda/launch.h"
 #include "cuda/signed_sums.h"
 
@@ -18,6 +20,8 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
     py::class_<dds::cuda::Plan>(m, "Plan", py::module_local())  // the tests load an emulated module beside the real one
         .def_readonly("bytes", &dds::cuda::Plan::bytes)
         .def_readonly("reported", &dds::cuda::Plan::reported)
+        .def_property_readonly("tensor_cores",
+                               [](const dds::cuda::Plan& plan) { return plan.shape == dds::cuda::ShapeKind::tensor; })
         .def("run", [](dds::cuda::Plan& plan, uintptr_t workspace, uintptr_t stream, bool cooperative) {
             py::gil_scoped_release release;
             dds::cuda::place(plan, reinterpret_cast<void*>(workspace));
@@ -31,12 +35,18 @@ PYBIND11_MODULE(DDS_CUDA_MODULE, m) {
         return all;
     });
     m.def("architectures", &dds::cuda::architectures);
-    m.def("plan", [](const std::vector<dds::RdmParams>& params) {
-        return dds::cuda::plan(params, dds::cuda::resident_blocks().of);
-    });
+    // `tensor_cores`: whether matrices of products are left to them, whatever their size; by default the device decides
+    m.def(
+        "plan",
+        [](const std::vector<dds::RdmParams>& params, std::optional<bool> tensor_cores) {
+            dds::cuda::Device device = dds::cuda::device();
+            if (tensor_cores) device.tensor_from = *tensor_cores ? 0 : dds::cuda::Device::kNever;
+            return dds::cuda::plan(params, device);
+        },
+        py::arg("params"), py::arg("tensor_cores") = py::none());
     m.def("plan_centering", [](uintptr_t k, int64_t count, int64_t n, int dtype, int mode) {
         return dds::cuda::plan_centering(reinterpret_cast<void*>(k), count, n, static_cast<dds::Dtype>(dtype),
-                                         static_cast<dds::Centering>(mode), dds::cuda::resident_blocks().of);
+                                         static_cast<dds::Centering>(mode), dds::cuda::device());
     });
     m.def("signed_sums", [](uintptr_t x, uintptr_t y, uintptr_t w, uintptr_t out, int64_t n, int64_t m, int64_t d, int dtype,
                             uintptr_t stream) {

@@ -94,6 +94,15 @@ DDS_DEVICE void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// Four matrices of 8 x 8 halves from shared memory, by the whole warp. Lane l names row l % 8 of matrix l / 8, 16 aligned
+// bytes; word l % 4 of row l / 4 of each matrix is what it gets.
+DDS_DEVICE void load_matrices(uint32_t (&words)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+                 : "memory");
+}
+
 // To the nearest of 10 explicit mantissa bits, ties away from zero.
 DDS_DEVICE uint32_t to_tf32(float x) {
     uint32_t y;
@@ -114,6 +123,15 @@ DDS_DEVICE uint32_t pack_half2(float lo, float hi) {
     uint32_t packed;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(hi), "f"(lo));
     return packed;
+}
+
+// Two halves as floats.
+DDS_DEVICE float2 unpack_half2(uint32_t packed) {
+    float2 two;
+    asm("{ .reg .f16 lo, hi; mov.b32 {lo, hi}, %2; cvt.f32.f16 %0, lo; cvt.f32.f16 %1, hi; }"
+        : "=f"(two.x), "=f"(two.y)
+        : "r"(packed));
+    return two;
 }
 
 }  // namespace dds::cuda

@@ -92,8 +92,10 @@ DDS_DEVICE void finish_line(const Launch& b, const Model& m, const Item<Shape>& 
     DDS_UNROLL
     for (int e = 0; e < micro; ++e) {
         if (!pair(e)) continue;
-        const int s = across ? fixed * micro + e : e * micro + fixed;
-        sums[e] = diagonal(e) && !is_dot<Step> ? T(0) : from[s * Shape::threads + threadIdx.x];
+        const int place = Panels<Shape>::place_of_pair(item, across ? fixed : e, across ? e : fixed);
+        sums[e] = diagonal(e) && !is_dot<Step> ? T(0) : from[place];
+        if constexpr (Shape::tensor)
+            sums[e] *= one_over(m.row_power[0][image_i(e)]) * one_over(m.row_power[item.set_j][image_j(e)]);
         if (!is_finite(sums[e])) m.findings->suspicious = 1;
         if (is_dot<Step> && sizeof(T) == 4 && !b.row_pass && diagonal(e) && !within_range<T>(static_cast<double>(sums[e])))
             m.findings->out_of_range = 1;
@@ -155,7 +157,10 @@ DDS_DEVICE void tiles(const Launch& b) {
         const bool ends = at.model < end.model || at.item < end.item, whole = at.slab == 0 && ends;
         typename Shape::T* kept = record<Shape>(b, blockIdx.x, at.slab > 0 ? kHead : kTail);
         form_sums<Step, Shape>(b, m, at.item, at.slab, ends ? static_cast<int>(m.slabs) : end.slab, kept);
-        if (whole) finish_lines<Step, Shape>(b, m, at.item, lines<Shape>(b), kept);
+        if (whole) {
+            if (Shape::tensor) __syncthreads();  // threads finish what others have formed
+            finish_lines<Step, Shape>(b, m, at.item, lines<Shape>(b), kept);
+        }
         at.slab = 0;
         if (++at.item == m.cross_items + m.own_items) at = {at.model + 1, 0, 0};
     }

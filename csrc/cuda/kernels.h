@@ -11,8 +11,10 @@ using Kernel = void (*)(Launch, int first, int last);
 Kernel dot_kernel(ShapeKind shape);
 Kernel squared_difference_kernel(ShapeKind shape);
 Kernel absolute_difference_kernel(ShapeKind shape);
+Kernel tensor_dot_kernel();
 
 inline Kernel kernel_of(const Plan& plan) {
+    if (plan.shape == ShapeKind::tensor) return tensor_dot_kernel();
     switch (plan.step) {
         case StepKind::dot: return dot_kernel(plan.shape);
         case StepKind::squared_difference: return squared_difference_kernel(plan.shape);
@@ -32,6 +34,7 @@ constexpr LaunchShape launch_shape() {
 
 inline LaunchShape launch_shape(ShapeKind shape) {
     if (shape == ShapeKind::whole) return launch_shape<WholeShape>();
+    if (shape == ShapeKind::tensor) return launch_shape<TensorShape>();
     return shape == ShapeKind::pair ? launch_shape<PairShape>() : launch_shape<DoubleShape>();
 }
 

@@ -21,11 +21,8 @@ std::vector<DeviceInfo> devices();
 // Architectures that kernels were compiled for, as nvcc names them.
 const char* architectures();
 
-// Blocks that the current device runs at a time, by ShapeKind.
-struct Blocks {
-    int of[kShapes];
-};
-Blocks resident_blocks();
+// The current device.
+Device device();
 
 // Puts the launch on a stream (a cudaStream_t) of the current device; plan.launch has been placed. Where `cooperative` is
 // false or the device is not, every phase is a launch of its own, with the same results.

@@ -15,14 +15,10 @@ struct alignas(16) Raw {
 
 DDS_DEVICE int bytes_of(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 
-DDS_DEVICE float half_to_float(uint32_t bits) {
-    const uint32_t sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
-    if (magnitude < 0x400) return __uint_as_float(sign | __float_as_uint(static_cast<float>(magnitude) * 0x1p-24f));
-    return __uint_as_float(sign | ((magnitude << 13) + (magnitude < 0x7c00 ? 112u << 23 : 224u << 23)));
-}
-
-DDS_DEVICE float narrow_to_float(Dtype dtype, uint32_t bits) {
-    return dtype == Dtype::f16 ? half_to_float(bits & 0xffffu) : __uint_as_float(bits << 16);
+// Two stored features.
+DDS_DEVICE float2 narrow_to_float(Dtype dtype, uint32_t bits) {
+    if (dtype == Dtype::f16) return unpack_half2(bits);
+    return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
 }
 
 // One stored feature.
@@ -30,7 +26,7 @@ template <class T>
 DDS_DEVICE T load(Dtype dtype, const void* data, int64_t at) {
     if (dtype == Dtype::f32) return static_cast<T>(static_cast<const float*>(data)[at]);
     if (dtype == Dtype::f64) return static_cast<T>(static_cast<const double*>(data)[at]);
-    return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(data)[at]));
+    return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(data)[at]).x);
 }
 
 template <class T>
@@ -38,36 +34,41 @@ DDS_DEVICE T load(Dtype dtype, const Set& s, int64_t row, int64_t col) {
     return load<T>(dtype, s.data, row * s.row_stride + col * s.col_stride);
 }
 
-DDS_DEVICE const char* address_of(Dtype dtype, const Set& s, int64_t row, int64_t col) {
-    return static_cast<const char*>(s.data) + (row * s.row_stride + col * s.col_stride) * bytes_of(dtype);
+// Where the features of a row begin.
+DDS_DEVICE const char* begin_of(Dtype dtype, const Set& s, int64_t row) {
+    return static_cast<const char*>(s.data) + row * s.row_stride * bytes_of(dtype);
 }
 
 // Features col .. col + 3 of a row one by one: strided, misaligned or the last of a row. What is beyond d is left as it is.
 template <class T>
-DDS_DEVICE void copy_features(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col, Raw<T>* to) {
+DDS_DEVICE void copy_features(Dtype dtype, const Set& s, int64_t d, const char* row, int64_t col, Raw<T>* to) {
     const int bytes = bytes_of(dtype);
+    DDS_UNROLL_BY(1)
     for (int c = 0; c < 4 && col + c < d; ++c) {
-        const char* from = address_of(dtype, s, row, col + c);
+        const char* from = row + (col + c) * s.col_stride * bytes;
         if (bytes == 2) reinterpret_cast<uint16_t*>(to)[c] = *reinterpret_cast<const uint16_t*>(from);
         else if (bytes == 4) reinterpret_cast<uint32_t*>(to)[c] = *reinterpret_cast<const uint32_t*>(from);
         else if (sizeof(T) == 8) reinterpret_cast<double*>(to)[c] = *reinterpret_cast<const double*>(from);
     }
 }
 
-// The same four features to shared memory, where they are for this thread after wait_copies.
+// The same features to shared memory, where they are for this thread after wait_copies.
 template <class T>
-DDS_DEVICE void copy_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col, Raw<T>* to) {
+DDS_DEVICE void copy_singly(Dtype dtype, const Set& s, int64_t d, const char* row, int64_t col, Raw<T>* to) {
     const int bytes = bytes_of(dtype);
-    if (!s.vectors || col + 4 > d) {
-        if (bytes == 2) return copy_features(dtype, s, d, row, col, to);  // less than a copy can be of
-        for (int c = 0; c < 4 && col + c < d; ++c) {
-            const char* one = address_of(dtype, s, row, col + c);
-            if (bytes == 4) copy_async<4>(reinterpret_cast<char*>(to) + 4 * c, one);
-            else if (sizeof(T) == 8) copy_async<8>(reinterpret_cast<char*>(to) + 8 * c, one);
-        }
-        return;
+    if (bytes == 2) return copy_features(dtype, s, d, row, col, to);  // less than a copy can be of
+    DDS_UNROLL_BY(1)
+    for (int c = 0; c < 4 && col + c < d; ++c) {
+        const char* one = row + (col + c) * s.col_stride * bytes;
+        if (bytes == 4) copy_async<4>(reinterpret_cast<char*>(to) + 4 * c, one);
+        else if (sizeof(T) == 8) copy_async<8>(reinterpret_cast<char*>(to) + 8 * c, one);
     }
-    const char* from = address_of(dtype, s, row, col);
+}
+
+// And where they are contiguous and aligned.
+template <class T>
+DDS_DEVICE void copy_quad(Dtype dtype, const char* from, Raw<T>* to) {
+    const int bytes = bytes_of(dtype);
     if (bytes == 2) {
         copy_async<8>(to, from);
     } else {
@@ -81,10 +82,10 @@ template <class T>
 DDS_DEVICE Raw<T> load_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col) {
     Raw<T> raw;
     if (!s.vectors || col + 4 > d) {
-        copy_features(dtype, s, d, row, col, &raw);
+        copy_features(dtype, s, d, begin_of(dtype, s, row), col, &raw);
         return raw;
     }
-    const char* from = address_of(dtype, s, row, col);
+    const char* from = begin_of(dtype, s, row) + col * bytes_of(dtype);
     if (bytes_of(dtype) == 2) {
         const uint2 two = *reinterpret_cast<const uint2*>(from);
         raw.words[0].x = two.x;
@@ -111,8 +112,8 @@ DDS_DEVICE void convert(Dtype dtype, const Raw<T>& raw, T (&x)[4]) {
             x[0] = wide(a.x, a.y), x[1] = wide(a.z, a.w), x[2] = wide(b.x, b.y), x[3] = wide(b.z, b.w);
         }
     } else {
-        x[0] = narrow_to_float(dtype, a.x & 0xffffu), x[1] = narrow_to_float(dtype, a.x >> 16);
-        x[2] = narrow_to_float(dtype, a.y & 0xffffu), x[3] = narrow_to_float(dtype, a.y >> 16);
+        const float2 first = narrow_to_float(dtype, a.x), second = narrow_to_float(dtype, a.y);
+        x[0] = first.x, x[1] = first.y, x[2] = second.x, x[3] = second.y;
     }
 }
 
@@ -120,21 +121,18 @@ DDS_DEVICE void convert(Dtype dtype, const Raw<T>& raw, T (&x)[4]) {
 // an offset of the features costs z no places.
 template <class T>
 struct ColumnQuad {
-    T mean[4], scale[4], rest[4];
+    struct alignas(16) Four {
+        T of[4];
+    } mean, scale, rest;
 };
 
-DDS_DEVICE int64_t column_stride(const Model& m) { return (m.d + 3) / 4 * 4; }
+DDS_DEVICE int64_t column_stride(const Model& m) { return (m.d + kSlab - 1) / kSlab * kSlab; }
 
 template <class T>
-DDS_DEVICE void load_columns(const Model& m, int64_t col, ColumnQuad<T>& quad) {
-    const T* from = static_cast<const T*>(m.columns) + col;
-    const int64_t stride = column_stride(m);
-    DDS_UNROLL
-    for (int c = 0; c < 4; ++c) {  // contiguous and aligned: one load each
-        quad.mean[c] = from[c];
-        quad.scale[c] = from[stride + c];
-        quad.rest[c] = from[2 * stride + c];
-    }
+DDS_DEVICE ColumnQuad<T> load_columns(const Model& m, int64_t col) {
+    const auto* from = static_cast<const typename ColumnQuad<T>::Four*>(m.columns) + col / 4;
+    const int64_t stride = column_stride(m) / 4;
+    return {from[0], from[stride], from[2 * stride]};
 }
 
 // A stage whose statistics are those of a row, or of a row and a group of channels: z = (x - mean) scale in the same way.
@@ -182,14 +180,15 @@ DDS_DEVICE double normalized(const Launch& b, const Model& m, int set, int64_t r
     return x;
 }
 
-// z of four features of a row where there is at most one stage, of columns or of rows; 0 beyond d.
+// z of four features of a row where there is at most one stage, of columns or of rows; 0 but for the first `count`.
 template <class T>
-DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t row, int64_t col,
+DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t row, int count,
                                const ColumnQuad<T>& columns, T (&x)[4]) {
     if (b.stages == Stages::columns) {
         DDS_UNROLL
         for (int c = 0; c < 4; ++c)
-            x[c] = fma(Number<T>(x[c] - columns.mean[c]), Number<T>(columns.scale[c]), Number<T>(columns.rest[c])).v;
+            x[c] =
+                fma(Number<T>(x[c] - columns.mean.of[c]), Number<T>(columns.scale.of[c]), Number<T>(columns.rest.of[c])).v;
     } else if (b.stages == Stages::rows) {
         const Affine<T> of_row = row_terms<T>(m, set, row);
         DDS_UNROLL
@@ -197,7 +196,7 @@ DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t
     }
     DDS_UNROLL
     for (int c = 0; c < 4; ++c)
-        if (col + c >= m.d) x[c] = 0;
+        if (c >= count) x[c] = 0;
 }
 
 // Whether T is not enough for a row whose stage takes away a mean that the stage of columns has left. Let F
@@ -213,11 +212,10 @@ DDS_DEVICE bool far(const Model& m, const Affine<T>& row) {
 
 // z of one feature where there are groups, or columns and rows.
 template <class T>
-DDS_DEVICE T normalized_by_several(const Launch& b, const Model& m, int set, int64_t row, int64_t col,
-                                   const Affine<T>& of_row, T x) {
+DDS_DEVICE T normalized_by_several(const Launch& b, const Model& m, int set, int64_t row, int64_t col, T x) {
     if (b.groups > 0) {
         x = group_terms<T>(b, m, set, row, group_of(m, col))(x);
-    } else if (far(m, of_row)) {
+    } else if (far(m, row_terms<T>(m, set, row))) {
         const double z = normalized(b, m, set, row, col, static_cast<double>(x));
         return static_cast<T>((z - m.row_mean[set][row]) * m.row_scale[set][row]);
     } else {
@@ -225,7 +223,7 @@ DDS_DEVICE T normalized_by_several(const Launch& b, const Model& m, int set, int
         const int64_t stride = column_stride(m);
         x = fma(Number<T>(x - of_column[0]), Number<T>(of_column[stride]), Number<T>(of_column[2 * stride])).v;
     }
-    return b.centered_rows ? of_row(x) : x;
+    return b.centered_rows ? row_terms<T>(m, set, row)(x) : x;
 }
 
 }  // namespace dds::cuda

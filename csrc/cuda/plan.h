@@ -18,7 +18,6 @@ namespace dds::cuda {
 constexpr int kMaxModels = 32;  // of a launch
 constexpr int kMaxOutputs = 4;  // matrices made of the same sums
 constexpr int kSlab = 16;       // features of a step of the main loop
-constexpr int kMostSlabs = 8;   // of one float32 sum: 128 equal addends, which all round alike, are off by 3.8e-6 at worst
 constexpr int kRecordsOfBlock = 2;
 constexpr int kSegment = 4096;  // features of a unit of the pass over the rows
 constexpr int kBins = 2048;     // of a digit of the selection of the median
@@ -29,6 +28,9 @@ template <class Number, int threads_, int per_sm_, int panels_, int rows_>
 struct Shape {
     using T = Number;
     static constexpr int threads = threads_, per_sm = per_sm_;
+    static constexpr bool tensor = false;  // sums are formed by tensor cores
+    static constexpr int most_slabs =
+        8;  // of one float32 sum: 128 equal addends, which all round alike, err by 3.8e-6 at worst
     static constexpr int panels = panels_;  // groups held in shared memory at a time
     static constexpr int rows = rows_;
     static constexpr int vector = 16 / sizeof(T);
@@ -38,13 +40,25 @@ struct Shape {
     static constexpr int stride = 2 * half + 4;  // of a feature's values in shared memory
     static constexpr int stage_quads = (panels * rows * kSlab / 4 + threads - 1) / threads;
     static constexpr int64_t panel_bytes = int64_t{2} * panels * kSlab * stride * sizeof(T);
-    static constexpr int64_t shared_bytes = panel_bytes + int64_t{stage_quads} * threads * 4 * sizeof(T);
+    static constexpr int64_t stage_bytes = int64_t{stage_quads} * threads * 4 * sizeof(T);
+    static constexpr int images = stage_quads * threads * 4 / kSlab;  // that threads bring features of, or more
+    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
 };
 
 // All images in one group: every feature is read once, and only pairs i >= j take a thread.
 using WholeShape = Shape<float, 512, 1, 1, 248>;
 using PairShape = Shape<float, 256, 2, 2, 128>;
 using DoubleShape = Shape<double, 256, 2, 2, 64>;
+
+// Products of float32 by tensor cores (panels.h). 64 bytes an image and slab; a float32 sum takes an addition a slab: 32 of
+// equal parts err by 1.9e-6 at worst.
+struct TensorShape : PairShape {
+    static constexpr bool tensor = true;
+    static constexpr int most_slabs = 32;
+    static constexpr int warp_rows = 32, warp_cols = 64;
+    static constexpr int64_t panel_bytes = int64_t{2} * panels * rows * kSlab * 4;
+    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
+};
 
 // Which of the three stages of a normalisation are there (see csrc/cpu/kernels.h for what they are).
 enum class Stages { none, columns, rows, several };
@@ -80,14 +94,15 @@ struct Model {
 
     // temporary results; null where they are not needed
     double *column_mean, *column_scale;         // (d)
-    void* columns;                              // (3, d rounded up to 4): mean, scale and rest in T
+    void* columns;                              // (3, d rounded up to slabs): mean, scale and rest in T
     double *group_mean[2], *group_scale[2];     // (rows, groups of channels)
     void* group_terms[2];                       // the same as Affine<T>
-    int* group_of;                              // (d rounded up to 4): of a column; null for one group
+    int* group_of;                              // (d rounded up to slabs): of a column; null for one group
     double* row_parts[2];                       // (rows, segments, 2)
     double *row_mean[2], *row_scale[2];         // (rows): of centered_unit metrics; of unit ones only the scale, 1 / |z|
     void* row_terms[2];                         // (rows): the former as Affine<T>
     double* row_size[2];                        // (rows): |z|_1 under L1, else |z|^2
+    float* row_power[2];                        // (rows): of two, for tensor cores
     double* row_sum[kMaxOutputs];               // (n): of the result, for a centring
     unsigned long long* histogram;              // (digits, kBins), zeros: of the selection of the median
     unsigned char *nonfinite[2], *constant[2];  // (rows)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <stdexcept>
 
 #include "norms/center.h"
 
@@ -41,8 +43,10 @@ Set set_of(const Features& f) {
     return {f.data, f.rows, f.row_stride, f.col_stride, vectors};
 }
 
-ShapeKind shape_of(const RdmParams& p) {
+ShapeKind shape_of(const RdmParams& p, const Device& device) {
     if (is_wide(p)) return ShapeKind::wide;
+    const int64_t pairs = p.y.data ? p.x.rows * p.y.rows : p.x.rows * (p.x.rows - 1) / 2;
+    if (traits(p.products[0]).step == StepKind::dot && pairs >= device.tensor_from / p.x.cols) return ShapeKind::tensor;
     return !p.y.data && p.x.rows <= WholeShape::rows ? ShapeKind::whole : ShapeKind::pair;
 }
 
@@ -58,6 +62,7 @@ constexpr Geometry geometry() {
 
 Geometry geometry(ShapeKind kind) {
     if (kind == ShapeKind::whole) return geometry<WholeShape>();
+    if (kind == ShapeKind::tensor) return geometry<TensorShape>();
     return kind == ShapeKind::pair ? geometry<PairShape>() : geometry<DoubleShape>();
 }
 
@@ -68,25 +73,25 @@ struct Job {
 };
 
 // Whether two jobs can be models of one launch.
-bool alike(const RdmParams& p, const Job& a, const RdmParams& q, const Job& b) {
+bool alike(const RdmParams& p, const Job& a, const RdmParams& q, const Job& b, const Device& device) {
     if (a.products.size() != b.products.size()) return false;
     for (size_t i = 0; i < a.products.size(); ++i) {
         const Product &x = p.products[a.products[i]], &y = q.products[b.products[i]];
         if (x.metric != y.metric || x.centering != y.centering || (x.gamma == 0) != (y.gamma == 0)) return false;
     }
-    return shape_of(p) == shape_of(q) && is_wide(p) == is_wide(q) && p.x.dtype == q.x.dtype && !p.y.data == !q.y.data &&
+    return shape_of(p, device) == shape_of(q, device) && p.x.dtype == q.x.dtype && !p.y.data == !q.y.data &&
            p.norm == q.norm && p.channels == q.channels && p.channels_last == q.channels_last && p.groups == q.groups &&
            p.condensed == q.condensed && p.check == q.check;
 }
 
 // What all models of a launch have in common.
-void describe(Plan& plan, const RdmParams& p, const Job& job) {
+void describe(Plan& plan, const RdmParams& p, const Job& job, const Device& device) {
     Launch& b = plan.launch;
     const MetricTraits& metric = traits(p.products[0]);
     const NormTraits& norm = norm_traits()[static_cast<size_t>(p.norm)];
     const bool dot = metric.step == StepKind::dot, wide = is_wide(p);
     plan.step = metric.step;
-    plan.shape = shape_of(p);
+    plan.shape = shape_of(p, device);
 
     b.output_count = static_cast<int>(job.products.size());
     b.raw_output = -1;
@@ -115,7 +120,8 @@ void describe(Plan& plan, const RdmParams& p, const Job& job) {
     b.channels_last = p.channels_last && (b.groups > 1 || b.by_channel);
     b.centered_rows = metric.rows == Rows::centered_unit;
     b.near = !dot && (b.columns || b.groups > 0);
-    b.row_pass = b.centered_rows || b.unit_rows || metric.step == StepKind::squared_difference || b.near;
+    const bool sized = metric.step == StepKind::squared_difference || plan.shape == ShapeKind::tensor || b.near;
+    b.row_pass = b.centered_rows || b.unit_rows || sized;
     if (b.groups > 0 || (b.columns && b.centered_rows)) b.stages = Stages::several;
     else b.stages = b.columns ? Stages::columns : b.centered_rows ? Stages::rows : Stages::none;
 }
@@ -130,14 +136,23 @@ void add_model(Plan& plan, const RdmParams& p, const Job& job) {
     m.d = p.x.cols;
     for (int set = 0; set < b.set_count; ++set) {
         const int64_t n = m.sets[set].rows, groups = up(n, int64_t{shape.rows});
+        if (n > std::numeric_limits<int>::max()) throw std::length_error("there are more than 2^31 - 1 images");
         m.groups[set] = static_cast<int>(groups);
         m.group_rows[set] = static_cast<int>(up(up(n, groups), int64_t{shape.micro}) * shape.micro);
     }
     m.slabs = up(m.d, int64_t{kSlab});
     // a slab costs what the warps that have pairs take
-    const int64_t across_i = m.group_rows[0] / shape.micro, across_j = m.group_rows[b.set_count - 1] / shape.micro;
-    m.cross_cost = up(across_i * across_j, int64_t{32});
-    m.own_cost = up(across_i * (across_i + 1) / 2, int64_t{32});
+    const int64_t rows = m.group_rows[0], cols = m.group_rows[b.set_count - 1];
+    if (plan.shape == ShapeKind::tensor) {
+        const int64_t down = up(rows, int64_t{TensorShape::warp_rows}), across = up(cols, int64_t{TensorShape::warp_cols});
+        m.cross_cost = down * across;
+        for (int64_t i = 0; i < down; ++i)  // the columns up to the diagonal
+            m.own_cost += (i + 1) * TensorShape::warp_rows > TensorShape::warp_cols ? across : 1;
+    } else {
+        const int64_t across_i = rows / shape.micro, across_j = cols / shape.micro;
+        m.cross_cost = up(across_i * across_j, int64_t{32});
+        m.own_cost = up(across_i * (across_i + 1) / 2, int64_t{32});
+    }
     const int64_t groups = m.groups[0];
     m.cross_items = b.set_count == 2 ? groups * m.groups[1] : groups * (groups - 1) / 2;
     m.own_items = b.set_count == 2 ? 0 : groups;
@@ -180,9 +195,9 @@ void place(Plan& plan, void* workspace) {
         if (b.columns) {
             m.column_mean = arena.take<double>(m.d);
             m.column_scale = arena.take<double>(m.d);
-            m.columns = arena.take<char>(3 * up(m.d, int64_t{4}) * 4 * number);
+            m.columns = arena.take<char>(3 * m.slabs * kSlab * number);
         }
-        if (b.groups > 1) m.group_of = arena.take<int>(up(m.d, int64_t{4}) * 4);
+        if (b.groups > 1) m.group_of = arena.take<int>(m.slabs * kSlab);
         for (int set = 0; set < b.set_count; ++set) {
             const int64_t rows = m.sets[set].rows;
             if (b.groups > 0) {
@@ -197,6 +212,7 @@ void place(Plan& plan, void* workspace) {
             }
             if (b.centered_rows || b.unit_rows) m.row_scale[set] = arena.take<double>(rows);
             if (b.row_pass && !b.centered_rows) m.row_size[set] = arena.take<double>(rows);
+            if (plan.shape == ShapeKind::tensor) m.row_power[set] = arena.take<float>(rows);
         }
         for (int o = 0; o < b.output_count; ++o)
             if (b.centering[o] != Centering::none) m.row_sum[o] = arena.take<double>(m.sets[0].rows);
@@ -205,7 +221,7 @@ void place(Plan& plan, void* workspace) {
     plan.bytes = arena.bytes();
 }
 
-std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)[kShapes]) {
+std::vector<Plan> plan(const std::vector<RdmParams>& params, const Device& device) {
     std::vector<Plan> plans;
     for (size_t i = 0; i < params.size(); ++i) {
         const RdmParams& p = params[i];
@@ -216,23 +232,22 @@ std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)
             const auto joined = std::find_if(plans.begin(), plans.end(), [&](const Plan& plan) {
                 const Plan::Made& made = plan.made[0];
                 return plan.launch.model_count < kMaxModels &&
-                       alike(params[made.params], {made.params, made.products}, p, job);
+                       alike(params[made.params], {made.params, made.products}, p, job, device);
             });
             Plan& to = joined == plans.end() ? plans.emplace_back() : *joined;
-            if (to.made.empty()) describe(to, p, job);
+            if (to.made.empty()) describe(to, p, job, device);
             add_model(to, p, job);
         }
     }
     for (Plan& plan : plans) {
         // no more blocks than slabs of items
-        plan.blocks = static_cast<int>(std::min<int64_t>(blocks[static_cast<int>(plan.shape)], plan.launch.cost));
+        plan.blocks = static_cast<int>(std::min<int64_t>(device.blocks[static_cast<int>(plan.shape)], plan.launch.cost));
         place(plan, nullptr);
     }
     return plans;
 }
 
-std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode,
-                                 const int (&blocks)[kShapes]) {
+std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode, const Device& device) {
     const int64_t bytes = dtype == Dtype::f64 ? 8 : 4;
     std::vector<Plan> plans;
     for (int64_t i = 0; i < count; ++i) {
@@ -244,7 +259,7 @@ std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype,
             plan.launch.raw_output = -1;
             plan.step = StepKind::dot;  // none is taken
             plan.shape = dtype == Dtype::f64 ? ShapeKind::wide : ShapeKind::pair;
-            plan.blocks = blocks[static_cast<int>(plan.shape)];
+            plan.blocks = device.blocks[static_cast<int>(plan.shape)];
         }
         Launch& b = plans.back().launch;
         Model& m = b.models[b.model_count++];

@@ -8,8 +8,16 @@
 
 namespace dds::cuda {
 
-enum class ShapeKind : int { whole, pair, wide };
-constexpr int kShapes = 3;
+enum class ShapeKind : int { whole, pair, wide, tensor };
+constexpr int kShapes = 4;
+
+// What a plan has to know of a device.
+struct Device {
+    int blocks[kShapes];  // that it runs at a time
+    // Matrices of products of that many pair-elements or more are left to tensor cores.
+    int64_t tensor_from = kNever;
+    static constexpr int64_t kNever = INT64_MAX;
+};
 
 // A launch, what it needs, and what it makes.
 struct Plan {
@@ -27,13 +35,12 @@ struct Plan {
     std::vector<Made> made;
 };
 
-// The launches that compute `params`, those that have enough in common together. `blocks`: resident on the device, by
-// ShapeKind. A default gamma between two sets must have been decided.
-std::vector<Plan> plan(const std::vector<RdmParams>& params, const int (&blocks)[kShapes]);
+// The launches that compute `params`, those that have enough in common together. A default gamma between two sets must have
+// been decided.
+std::vector<Plan> plan(const std::vector<RdmParams>& params, const Device& device);
 
 // The launches that centre `count` (n, n) matrices, f32 or f64, which stand one after another from k on, in place.
-std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode,
-                                 const int (&blocks)[kShapes]);
+std::vector<Plan> plan_centering(void* k, int64_t count, int64_t n, Dtype dtype, Centering mode, const Device& device);
 
 // Tells the launch where its temporary results stand.
 void place(Plan& plan, void* workspace);

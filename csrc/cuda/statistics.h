@@ -142,9 +142,20 @@ DDS_DEVICE bool within_range(double squares) {
     return squares == 0 || (sizeof(T) == 8 ? squares > 1e-280 && squares < 1e300 : squares > 1e-20 && squares < 1e30);
 }
 
+// The power of two that brings a row of this squared length to a length of 2^13 to 2^14.
+DDS_DEVICE float power_for(double squares) {
+    const auto exponent = static_cast<int>(__double_as_longlong(squares) >> 52 & 0x7ff) - 1023;  // of 2, rounded down
+    const int power = 14 - ((exponent + 2) >> 1);
+    const int kept = power < -126 ? -126 : power > 127 ? 127 : power;
+    return __uint_as_float(static_cast<unsigned>(kept + 127) << 23);
+}
+
+DDS_DEVICE float one_over(float power) { return __uint_as_float((254u << 23) - __float_as_uint(power)); }
+
 // What the sums over a whole row say about it.
 template <class T>
 DDS_DEVICE void fold_row(const Launch& b, const Model& m, int set, bool l1, int64_t row, double sum, double squares) {
+    if (m.row_power[set]) m.row_power[set][row] = power_for(b.centered_rows ? 1 : squares);
     if (b.centered_rows) {
         const auto n = static_cast<double>(m.d);
         const double first = normalized(b, m, set, row, 0, load<double>(b.dtype, m.sets[set], row, 0));

@@ -14,6 +14,7 @@ namespace dds::cuda {
 DDS_KERNELS_OF(Dot, dot_kernel)
 DDS_KERNELS_OF(SquaredDifference, squared_difference_kernel)
 DDS_KERNELS_OF(AbsoluteDifference, absolute_difference_kernel)
+Kernel tensor_dot_kernel() { return pairwise<Dot, TensorShape>; }
 
 namespace {
 
@@ -35,9 +36,9 @@ const char* architectures() { return "emulated"; }
 
 std::vector<DeviceInfo> devices() { return {{"emulation", 0, 0, 1, true}}; }
 
-Blocks resident_blocks() {
+Device device() {
     const int blocks = std::stoi(setting("DDS_EMULATED_BLOCKS", "3"));
-    return {{blocks, blocks, blocks}};
+    return {{blocks, blocks, blocks, blocks}};
 }
 
 void run(const Plan& plan, void*, bool cooperative) {
@@ -55,7 +56,7 @@ void run(const Plan& plan, void*, bool cooperative) {
 template <class T>
 static void start(const SignedSums& sums) {
     using Shape = SignedShape<T>;
-    emulate(order(), static_cast<unsigned>(resident_blocks().of[0]), Shape::threads, Shape::shared_bytes,
+    emulate(order(), static_cast<unsigned>(device().blocks[0]), Shape::threads, Shape::shared_bytes,
             [&] { signed_sums<Shape>(sums); });
 }
 

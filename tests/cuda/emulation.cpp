@@ -378,6 +378,25 @@ struct Fragments {
     const uint32_t* b;
 };
 
+// d + sum x y, added as the A100 does: at once, each addend cut off below the 24th bit of the largest, and so the sum.
+template <int depth>
+float add_products(float d, const double* x, const double* y) {
+    double addends[depth + 1] = {static_cast<double>(d)}, largest = std::fabs(static_cast<double>(d)), sum = 0;
+    for (int k = 0; k < depth; ++k) {
+        addends[k + 1] = x[k] * y[k];
+        largest = std::max(largest, std::fabs(addends[k + 1]));
+        sum += addends[k + 1];
+    }
+    sum += static_cast<double>(d);
+    if (!std::isfinite(sum) || largest == 0) return static_cast<float>(sum);
+    const double unit = std::ldexp(1.0, std::ilogb(largest) - 23);
+    sum = 0;
+    for (double addend : addends) sum += std::trunc(addend / unit);
+    sum *= unit;
+    const double last = sum == 0 ? unit : std::max(std::ldexp(1.0, std::ilogb(sum) - 23), 0x1p-149);
+    return static_cast<float>(std::trunc(sum / last) * last);
+}
+
 // d += a b, with `each` numbers in a word. For the place of each word see csrc/cuda/device.h.
 template <int each, class Unpack>
 void multiply(void* const* brought, Unpack unpack) {
@@ -395,9 +414,7 @@ void multiply(void* const* brought, Unpack unpack) {
     for (int lane = 0; lane < 32; ++lane) {
         for (int word = 0; word < 4; ++word) {
             float& d = static_cast<const Fragments*>(brought[lane])->d[word];
-            double sum = 0;
-            for (int k = 0; k < depth; ++k) sum += a[lane / 4 + word / 2 * 8][k] * b[lane % 4 * 2 + word % 2][k];
-            d = static_cast<float>(static_cast<double>(d) + sum);
+            d = add_products<depth>(d, a[lane / 4 + word / 2 * 8], b[lane % 4 * 2 + word % 2]);
         }
     }
 }
@@ -483,6 +500,22 @@ void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Plac
     });
 }
 
+void load_matrices(uint32_t (&words)[4], const void* row, Place place) {
+    struct Lane {
+        uint32_t* words;
+        const char* row;
+    } self{words, static_cast<const char*>(row)};
+    const Block& block = machine->block();
+    if (self.row < block.shared || self.row + 16 > block.shared + block.shared_bytes || (self.row - block.shared) % 16)
+        fail("loads a row of a matrix from outside of the block's shared memory, or not aligned to 16 bytes");
+    meet_warp("load_matrices", place, 0xffffffff, &self, [](void* const* brought, unsigned) {
+        for (int lane = 0; lane < 32; ++lane)
+            for (int matrix = 0; matrix < 4; ++matrix)
+                std::memcpy(static_cast<Lane*>(brought[lane])->words + matrix,
+                            static_cast<Lane*>(brought[8 * matrix + lane / 4])->row + lane % 4 * 4, 4);
+    });
+}
+
 // Half a step more in magnitude, and the rest cut off.
 uint32_t to_tf32(float x) {
     if (std::isnan(x)) return 0x7fffe000;
@@ -498,6 +531,8 @@ uint32_t relu_difference(uint32_t a, uint32_t b) {
     }
     return packed;
 }
+
+float2 unpack_half2(uint32_t packed) { return {from_half(packed), from_half(packed >> 16)}; }
 
 uint32_t pack_half2(float lo, float hi) { return to_half(static_cast<double>(lo)) | to_half(static_cast<double>(hi)) << 16; }
 

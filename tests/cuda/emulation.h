@@ -8,7 +8,7 @@
 //     all lanes of a mask to the same operation, of the same line.
 //
 // It does not show: races between accesses that no wait separates, order of memory accesses weaker than the program's,
-// misaligned vectors (the undefined-behaviour sanitizer does), and what the hardware's tensor cores round otherwise.
+// and misaligned vectors (the undefined-behaviour sanitizer does).
 #pragma once
 
 #include <math.h>
@@ -130,15 +130,17 @@ void wait_copies() {
     wait_copies(static_cast<unsigned>(groups));
 }
 
-// The sums of products are taken in float64 and rounded once to float32, where the hardware truncates as it adds: results
-// differ from it in the last places. Of a tf32 the low 13 bits are ignored, as the hardware does.
+// All products and what they are added to are added at once, cut off below the 24th bit of the largest of them, as was found
+// of the A100 (Fasi, Higham, Mikaitis and Pranesh 2021); Hopper keeps a bit more. Of a tf32 the low 13 bits are ignored.
 void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
               emulation::Place place = emulation::Place::here());
 void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
              emulation::Place place = emulation::Place::here());
+void load_matrices(uint32_t (&words)[4], const void* row, emulation::Place place = emulation::Place::here());
 uint32_t to_tf32(float x);
 uint32_t relu_difference(uint32_t a, uint32_t b);
 uint32_t pack_half2(float lo, float hi);
+float2 unpack_half2(uint32_t packed);
 
 }  // namespace dds::cuda
 

@@ -115,11 +115,13 @@ Models models(const std::vector<dds::Features>& x, const dds::Features* y, dds::
 }
 
 void check(const std::string& what, const std::vector<dds::Features>& x, const dds::Features* y, const dds::RdmParams& like,
-           const std::vector<std::string>& metrics, Centering centering, bool cooperative = true) {
+           const std::vector<std::string>& metrics, Centering centering, bool cooperative = true, bool tensor = false) {
     const Models ours = models(x, y, like, metrics, centering), engine = models(x, y, like, metrics, centering);
     std::vector<dds::RdmStatus> statuses;
     std::vector<bool> in_float64;
-    run(dds::cuda::plan(ours.params, dds::cuda::resident_blocks().of), x.size(), statuses, in_float64, cooperative);
+    dds::cuda::Device device = dds::cuda::device();
+    if (tensor) device.tensor_from = 0;
+    run(dds::cuda::plan(ours.params, device), x.size(), statuses, in_float64, cooperative);
     for (const dds::RdmStatus& status : dds::rdm(engine.params, 1, nullptr))
         if (status.code != dds::RdmStatus::ok) std::exit((std::fprintf(stderr, "FAILED: %s\n", what.c_str()), 1));
     for (size_t i = 0; i < ours.outs.size(); ++i) {
@@ -165,6 +167,28 @@ void check_results() {
     }
 }
 
+// Items that one block forms and that several do, of one group of images and of several, with whatever comes before the
+// matrix products.
+void check_tensor_cores() {
+    for (const auto& metrics : {kFamilies[0], kFamilies[1]}) {
+        int turn = 0;
+        for (const char* norm : {"none", "zscore", "layer"}) {
+            const Dtype dtype = static_cast<Dtype>(turn);
+            dds::RdmParams like;
+            like.norm = index_of(dds::norms(), norm);
+            const std::string what = metrics[0] + " " + norm + " by tensor cores";
+            const Layout layout = {turn, turn % 2};
+            const Array small(9, 18, Dtype::f32, layout), large(150, 70, Dtype::f32, layout), second(40, 70, Dtype::f32, {});
+            const Array narrow(21, 50, dtype, layout);
+            const dds::Features y = second.features();
+            check(what, {small.features(), large.features()}, nullptr, like, metrics, Centering::unbiased, turn != 1, true);
+            check(what + ", narrow", {narrow.features()}, nullptr, like, metrics, Centering::none, true, true);
+            check(what + ", two sets", {large.features()}, &y, like, metrics, Centering::none, true, true);
+            ++turn;
+        }
+    }
+}
+
 void check_what_is_wrong() {
     for (const auto& metrics : kFamilies) {
         Array x(9, 18, Dtype::f32, {2, 0});
@@ -173,7 +197,7 @@ void check_what_is_wrong() {
         const Models made = models({f}, nullptr, {}, metrics, Centering::none);
         std::vector<dds::RdmStatus> statuses;
         std::vector<bool> in_float64;
-        run(dds::cuda::plan(made.params, dds::cuda::resident_blocks().of), 1, statuses, in_float64, true);
+        run(dds::cuda::plan(made.params, dds::cuda::device()), 1, statuses, in_float64, true);
         if (statuses[0].code == dds::RdmStatus::nonfinite_input && statuses[0].rows == std::vector<int64_t>{4}) continue;
         ++failures;
         std::fprintf(stderr, "FAILED: %s, a NaN is not reported\n", metrics[0].c_str());
@@ -195,8 +219,8 @@ void check_centring() {
             dds::center(engine.data(), 3, 7, dtype, mode, 1, nullptr);
             std::vector<dds::RdmStatus> statuses;
             std::vector<bool> in_float64;
-            run(dds::cuda::plan_centering(ours.data(), 3, 7, dtype, mode, dds::cuda::resident_blocks().of), 0, statuses,
-                in_float64, true);
+            run(dds::cuda::plan_centering(ours.data(), 3, 7, dtype, mode, dds::cuda::device()), 0, statuses, in_float64,
+                true);
             if (dtype == Dtype::f64 ? alike<double>(ours, engine) : alike<float>(ours, engine)) continue;
             ++failures;
             std::fprintf(stderr, "FAILED: centring %d\n", static_cast<int>(mode));
@@ -237,6 +261,7 @@ void check_signed_sums(Dtype dtype) {
 
 int main() {
     check_results();
+    check_tensor_cores();
     check_what_is_wrong();
     check_centring();
     check_signed_sums<float>(Dtype::f32);
