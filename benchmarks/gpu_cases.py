@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
+from unittest import mock
 
 import gpu_exact
 import torch
@@ -18,6 +19,7 @@ from gpu_measure import Contender
 from measure import pair_elements
 
 import dds_ext
+from dds_ext import _cuda_backend
 from dds_ext._arrays import features as as_features
 from dds_ext._compute import compute
 from dds_ext._requests import METRIC, Options, Request
@@ -73,6 +75,13 @@ def products(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def forming_products(tensor_cores: bool, call: Callable[[], Any]) -> Any:
+    """The call, with dds_ext's products by tensor cores, or on the units of float32, whatever their size."""
+    kernels = _cuda_backend.module()
+    with mock.patch.object(kernels, "plan", partial(kernels.plan, tensor_cores=tensor_cores)):
+        return call()
 
 
 def by_gram(X: torch.Tensor, Y: torch.Tensor, f: str, gamma: float | None, precision: str) -> torch.Tensor:
@@ -147,6 +156,10 @@ def matrix_contenders(device: Device, f: str, n: int, d: int, dtype: str, m: int
         return Contender(name, call, errors, errors.kind, errors.promise, step, elements, capturable)
 
     out = [ours("dds_ext", bare, gamma=gamma), ours("dds_ext, checked", bare, False, gamma=gamma, check_finite=True)]
+    if STEPS[f] == "dot" and dtype != "float64" and device.type == "cuda":
+        for tensor, name in ((True, "dds_ext, tensor cores"), (False, "dds_ext, float32 units")):
+            plain = ours(name, bare, gamma=gamma)
+            out.append(replace(plain, call=partial(forming_products, tensor, plain.call)))
     if Y is None:
         fused: dict[str, Any] = {"normalize": "zscore", "center": "unbiased"}
         if f == "rbf":

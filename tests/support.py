@@ -5,6 +5,7 @@ Every tolerance of the suite is defined here, once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ COMPARISONS = tuple(reference.COMPARISONS)
 
 KERNELS = ("laplacian", "rbf")  # 1 on the diagonal
 DISTANCES = ("pearson", "euclidean", "cosine", "manhattan", "sqeuclidean")  # 0 on the diagonal
+PRODUCTS = ("linear", "pearson", "cosine")  # made of products of features
 RELATIVE = ("manhattan", "euclidean", "sqeuclidean")  # held to a relative error
 
 # float32, against the float64 reference on the same input values: what the engine promises. Half-precision input is
@@ -116,6 +118,24 @@ def views(X: torch.Tensor) -> dict[str, torch.Tensor]:
     for view in found.values():
         view.copy_(X)
     return found
+
+
+UNKIND: dict[str, Callable[[Array], Array]] = {
+    "sizes of any order": lambda z: np.exp(6 * z),
+    "columns of any scale": lambda z: z * np.logspace(-12, 3, z.shape[1]),
+    "rows of any scale": lambda z: z * np.logspace(-9, 9, len(z))[:, None],
+    "one large feature": lambda z: z * np.where(np.arange(z.shape[1]) == 5, 1e4, 1),
+    "multiples of a row": lambda z: z[:1] * np.linspace(1, 3, len(z))[:, None],
+    "far from zero": lambda z: 1000 + z,
+    "mostly zero": lambda z: np.maximum(z - 2, 0),
+    "small": lambda z: 1e-9 * z,
+    "a row of zeros": lambda z: z * (np.arange(len(z)) != 3)[:, None],
+}
+
+
+def unkind(kind: str, n: int, d: int) -> torch.Tensor:
+    """(n, d) float32 features, of a kind that costs places."""
+    return torch.from_numpy(UNKIND[kind](np.random.default_rng(0).standard_normal((n, d))).astype(np.float32))
 
 
 def close_sets() -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,15 @@ from support import (
     CENTERINGS,
     METRICS,
     NORMALIZATIONS,
+    PRODUCTS,
+    UNKIND,
     check_rdm,
     close_sets,
     fail_with,
     features,
     layout,
     to64,
+    unkind,
     views,
 )
 
@@ -139,6 +144,57 @@ def test_groups_of_channels_that_come_last(f: str) -> None:
             K = dds_ext.rdm(X.cuda(), f, Y=None if second is None else second.cuda(), **options).cpu().numpy()
             message = check_rdm(K, X, f, Y=second, **options)
             assert not message, f"{normalize} {groups}: {message}"
+
+
+@pytest.fixture
+def tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They form all products that they can, however small."""
+    kernels = _cuda_backend.module()
+    monkeypatch.setattr(kernels, "plan", partial(kernels.plan, tensor_cores=True))
+
+
+@pytest.mark.usefixtures("tensor_cores")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("f", PRODUCTS)
+def test_products_by_tensor_cores(f: str, dtype: str) -> None:
+    found = []
+    for n, d in (*SIZES, (300, 5000)):
+        X, Y = features(n, d, dtype), features(40, d, dtype, seed=3)
+        options = layout(d)
+        for normalize in NORMALIZATIONS:
+            Z, _ = reference.normalize(to64(X), normalize, **options)
+            if f == "pearson" and not (Z.std(axis=1) > 1e-6 * np.abs(Z).max(axis=1)).all():
+                continue
+            K = dds_ext.rdm(X.cuda(), f, normalize=normalize, center="unbiased", **options)
+            message = check_rdm(K.cpu().numpy(), X, f, normalize=normalize, center="unbiased", **options)
+            found += [f"({n}, {d}) {normalize}: {message}"] * bool(message)
+        K = dds_ext.rdm(X.cuda(), f, Y=Y.cuda()) if d > 3 else None
+        message = "" if K is None else check_rdm(K.cpu().numpy(), X, f, Y=Y)
+        found += [f"({n}, {d}) two sets: {message}"] * bool(message)
+    X = features(260, 62, dtype).cuda()
+    K = dds_ext.rdm(X, f)
+    i, j = torch.triu_indices(260, 260, 1)
+    assert torch.equal(dds_ext.rdm(X, f, condensed=True), K[i, j])
+    for name, view in views(X).items():
+        assert torch.equal(dds_ext.rdm(view, f), K), name
+    fail_with(found)
+
+
+@pytest.mark.usefixtures("tensor_cores")
+@pytest.mark.parametrize("kind", UNKIND)
+@pytest.mark.parametrize("f", PRODUCTS)
+def test_halves_keep_the_places_of_float32(f: str, kind: str) -> None:
+    X = unkind(kind, 150, 5000)
+    if f == "pearson":
+        X = X[X.any(1)]  # a row of zeros has no correlation
+    assert not (message := check_rdm(dds_ext.rdm(X.cuda(), f).cpu().numpy(), X, f)), message
+
+
+def test_large_products() -> None:
+    """As the device decides: 1.2e9 pair-elements."""
+    X = features(1100, 2048)
+    for f in PRODUCTS:
+        assert not (message := check_rdm(dds_ext.rdm(X.cuda(), f).cpu().numpy(), X, f)), f"{f}: {message}"
 
 
 def test_the_callers_stream_is_used() -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,8 @@ from support import (
     CENTERINGS,
     METRICS,
     NORMALIZATIONS,
+    PRODUCTS,
+    UNKIND,
     Array,
     check_rdm,
     close_sets,
@@ -28,6 +29,7 @@ from support import (
     features,
     layout,
     to64,
+    unkind,
     views,
 )
 
@@ -70,7 +72,6 @@ def kernels(request: pytest.FixtureRequest, compiled: ModuleType) -> ModuleType:
     return module
 
 
-PRODUCTS = ("linear", "pearson", "cosine")
 both_ways = pytest.mark.parametrize("kernels", ["", "tensor cores"], indirect=True)
 every_f = pytest.mark.parametrize(
     ("kernels", "f"),
@@ -460,25 +461,10 @@ def test_signed_sums(kernels: ModuleType, order: str, dtype: str, n: int, m: int
     assert (np.abs(found.numpy() - expected) <= bound).all()
 
 
-# What features may be like: (n, d) from random numbers of that shape.
-UNKIND: dict[str, Callable[[Array], Array]] = {
-    "sizes of any order": lambda z: np.exp(6 * z),
-    "columns of any scale": lambda z: z * np.logspace(-12, 3, z.shape[1]),
-    "rows of any scale": lambda z: z * np.logspace(-9, 9, len(z))[:, None],
-    "one large feature": lambda z: z * np.where(np.arange(z.shape[1]) == 5, 1e4, 1),
-    "multiples of a row": lambda z: z[:1] * np.linspace(1, 3, len(z))[:, None],
-    "far from zero": lambda z: 1000 + z,
-    "mostly zero": lambda z: np.maximum(z - 2, 0),
-    "small": lambda z: 1e-9 * z,
-    "a row of zeros": lambda z: z * (np.arange(len(z)) != 3)[:, None],
-}
-
-
-@pytest.mark.parametrize("kernels", ["tensor cores"], indirect=True)
+@both_ways
 @pytest.mark.parametrize("kind", UNKIND)
-def test_halves_keep_the_places_of_float32(kernels: ModuleType, kind: str) -> None:
-    random = np.random.default_rng(0)
-    X = torch.from_numpy(UNKIND[kind](random.standard_normal((11, 700))).astype(np.float32))
+def test_products_of_unkind_features(kernels: ModuleType, kind: str) -> None:
+    X = unkind(kind, 11, 700)
     for f in PRODUCTS:
         if defined(f, to64(X)):
             assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import torch
 
 import dds_ext
+from dds_ext import _cuda_backend
 
 
 def calls(device: str) -> None:
@@ -39,8 +41,15 @@ def calls(device: str) -> None:
     for dtype in (torch.float32, torch.float64):
         X, Y = (z.to(dtype).requires_grad_() for z in (features(37, 70), features(19, 70)))
         dds_ext.rdm(X, "laplacian", Y=Y, normalize="zscore").sum().backward()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cuda":
+        return
+    kernels = _cuda_backend.module()
+    kernels.plan = partial(kernels.plan, tensor_cores=True)
+    for n, d in ((37, 70), (249, 19)):
+        for f in ("linear", "pearson", "cosine"):
+            dds_ext.rdm(features(n, d), f, normalize="zscore")
+            dds_ext.rdm(features(n, d).half(), f, Y=features(9, d).half())
+    torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
