@@ -180,25 +180,6 @@ DDS_DEVICE double normalized(const Launch& b, const Model& m, int set, int64_t r
     return x;
 }
 
-// z of four features of a row where there is at most one stage, of columns or of rows; 0 but for the first `count`.
-template <class T>
-DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t row, int count,
-                               const ColumnQuad<T>& columns, T (&x)[4]) {
-    if (b.stages == Stages::columns) {
-        DDS_UNROLL
-        for (int c = 0; c < 4; ++c)
-            x[c] =
-                fma(Number<T>(x[c] - columns.mean.of[c]), Number<T>(columns.scale.of[c]), Number<T>(columns.rest.of[c])).v;
-    } else if (b.stages == Stages::rows) {
-        const Affine<T> of_row = row_terms<T>(m, set, row);
-        DDS_UNROLL
-        for (int c = 0; c < 4; ++c) x[c] = of_row(x[c]);
-    }
-    DDS_UNROLL
-    for (int c = 0; c < 4; ++c)
-        if (c >= count) x[c] = 0;
-}
-
 // Whether T is not enough for a row whose stage takes away a mean that the stage of columns has left. Let F
 // be that mean over the row's deviation from it. Each number that the stage of columns makes is off by 3 of its 2^-24, so
 // that the row of unit length is by 3 (1 + F^2)^1/2 2^-24, by 3 * 2^-24 more for the stage of rows, and a correlation by
@@ -210,19 +191,41 @@ DDS_DEVICE bool far(const Model& m, const Affine<T>& row) {
     return sizeof(T) == 4 && share * share * static_cast<T>(m.d) > most * most;
 }
 
-// z of one feature where there are groups, or columns and rows.
 template <class T>
-DDS_DEVICE T normalized_by_several(const Launch& b, const Model& m, int set, int64_t row, int64_t col, T x) {
-    if (b.groups > 0) {
-        x = group_terms<T>(b, m, set, row, group_of(m, col))(x);
-    } else if (far(m, row_terms<T>(m, set, row))) {
+DDS_DEVICE void normalize_by_columns(const ColumnQuad<T>& columns, T (&x)[4]) {
+    DDS_UNROLL
+    for (int c = 0; c < 4; ++c)
+        x[c] = fma(Number<T>(x[c] - columns.mean.of[c]), Number<T>(columns.scale.of[c]), Number<T>(columns.rest.of[c])).v;
+}
+
+// z of features col .. col + 3 of a row by the stages of columns and of rows; 0 but for the first `count`.
+template <class T>
+DDS_DEVICE void normalize_quad(const Launch& b, const Model& m, int set, int64_t row, int64_t col, int count, T (&x)[4]) {
+    if (b.columns) normalize_by_columns(load_columns<T>(m, col), x);
+    if (b.centered_rows) {
+        const Affine<T> of_row = row_terms<T>(m, set, row);
+        DDS_UNROLL
+        for (int c = 0; c < 4; ++c) x[c] = of_row(x[c]);
+    }
+    DDS_UNROLL
+    for (int c = 0; c < 4; ++c)
+        if (c >= count) x[c] = 0;
+}
+
+// Whether it takes more than that: a stage of groups, or float64.
+template <class T>
+DDS_DEVICE bool one_by_one(const Launch& b, const Model& m, int set, int64_t row) {
+    return b.groups > 0 || (b.columns && b.centered_rows && far(m, row_terms<T>(m, set, row)));
+}
+
+// z of one feature then.
+template <class T>
+DDS_DEVICE T normalize(const Launch& b, const Model& m, int set, int64_t row, int64_t col, T x) {
+    if (b.groups == 0) {
         const double z = normalized(b, m, set, row, col, static_cast<double>(x));
         return static_cast<T>((z - m.row_mean[set][row]) * m.row_scale[set][row]);
-    } else {
-        const T* of_column = static_cast<const T*>(m.columns) + col;
-        const int64_t stride = column_stride(m);
-        x = fma(Number<T>(x - of_column[0]), Number<T>(of_column[stride]), Number<T>(of_column[2 * stride])).v;
     }
+    x = group_terms<T>(b, m, set, row, group_of(m, col))(x);
     return b.centered_rows ? row_terms<T>(m, set, row)(x) : x;
 }
 

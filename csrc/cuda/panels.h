@@ -44,13 +44,11 @@ public:
         : shared_(reinterpret_cast<T*>(shared_memory()) + turn * Shape::panels * kSlab * Shape::stride) {}
 
     DDS_DEVICE void put(const Source& s, float, const T (&z)[4]) const {
+        T* to = place_of_quad(s);
         DDS_UNROLL
-        for (int c = 0; c < 4; ++c) put(s, 1, c, z[c]);
+        for (int c = 0; c < 4; ++c) to[c * Shape::stride] = z[c];
     }
-    DDS_DEVICE void put(const Source& s, float, int c, T z) const {
-        const int panel = s.image() / Shape::rows, row = s.image() % Shape::rows;
-        shared_[(panel * kSlab + s.col + c) * Shape::stride + place_of_image(row)] = z;
-    }
+    DDS_DEVICE void put(const Source& s, float, int c, T z) const { place_of_quad(s)[c * Shape::stride] = z; }
 
     static DDS_DEVICE bool busy(const Item<Shape>& item) { return item.busy; }
 
@@ -89,6 +87,11 @@ public:
 private:
     T* shared_;
 
+    DDS_DEVICE T* place_of_quad(const Source& s) const {
+        const bool second = s.more >= Shape::places;
+        const int image = s.image() - (second ? Shape::places : 0);
+        return shared_ + ((second ? kSlab : 0) + s.col) * Shape::stride + place_of_image(image);
+    }
     // Of the images of a micro-tile, those of the first vector stand with the first vectors of all others, those of the
     // second in the other half: neighbouring threads read neighbouring vectors.
     static DDS_DEVICE int place_of_image(int row) {
@@ -127,7 +130,6 @@ public:
         reinterpret_cast<uint16_t*>(chunk(s, kHigh))[s.col % 8 + c] = static_cast<uint16_t>(high);
         reinterpret_cast<uint16_t*>(chunk(s, kLow))[s.col % 8 + c] = static_cast<uint16_t>(low);
     }
-
     // Whether this warp has pairs; of a group with itself only those i >= j.
     static DDS_DEVICE bool busy(const Item<Shape>& item) {
         const int row = first_row(warp()), col = first_col(warp());
@@ -181,6 +183,7 @@ private:
     static constexpr int kChunks = 4, kHigh = 0, kLow = 2;
     static constexpr int kDown = Shape::warp_rows / 16, kAcross = Shape::warp_cols / 8;  // matrix products of a warp
     static constexpr int kWarpsAcross = Shape::rows / Shape::warp_cols;
+    static_assert(Shape::places == Shape::rows, "the second group's images follow the first's");
     static_assert(Shape::micro == 8 && kDown * kAcross * 4 == Shape::sums, "a lane's sums are those of its matrix products");
     uint4* shared_;
 

@@ -41,7 +41,8 @@ struct Shape {
     static constexpr int stage_quads = (panels * rows * kSlab / 4 + threads - 1) / threads;
     static constexpr int64_t panel_bytes = int64_t{2} * panels * kSlab * stride * sizeof(T);
     static constexpr int64_t stage_bytes = int64_t{stage_quads} * threads * 4 * sizeof(T);
-    static constexpr int images = stage_quads * threads * 4 / kSlab;  // that threads bring features of, or more
+    static constexpr int images = stage_quads * threads * 4 / kSlab;  // that threads bring features of, real or not, ...
+    static constexpr int places = images / panels;                    // ... and those of a group
     static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
 };
 
@@ -59,9 +60,6 @@ struct TensorShape : PairShape {
     static constexpr int64_t panel_bytes = int64_t{2} * panels * rows * kSlab * 4;
     static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
 };
-
-// Which of the three stages of a normalisation are there (see csrc/cpu/kernels.h for what they are).
-enum class Stages { none, columns, rows, several };
 
 struct Set {
     const void* data;
@@ -123,8 +121,7 @@ struct Launch {
 
     int norm;  // index into norms()
     bool columns, by_channel, row_pass, unit_rows, centered_rows;
-    bool near;  // z is rounded: close pairs are summed again from the features
-    Stages stages;
+    bool near;                 // z is rounded: close pairs are summed again from the features
     int64_t channels, groups;  // groups of channels
     bool channels_last;
 

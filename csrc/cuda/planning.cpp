@@ -122,8 +122,6 @@ void describe(Plan& plan, const RdmParams& p, const Job& job, const Device& devi
     b.near = !dot && (b.columns || b.groups > 0);
     const bool sized = metric.step == StepKind::squared_difference || plan.shape == ShapeKind::tensor || b.near;
     b.row_pass = b.centered_rows || b.unit_rows || sized;
-    if (b.groups > 0 || (b.columns && b.centered_rows)) b.stages = Stages::several;
-    else b.stages = b.columns ? Stages::columns : b.centered_rows ? Stages::rows : Stages::none;
 }
 
 void add_model(Plan& plan, const RdmParams& p, const Job& job) {

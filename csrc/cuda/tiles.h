@@ -8,9 +8,9 @@ namespace dds::cuda {
 
 // What is asked again for every slab of an item's images: from shared memory, it takes no registers from the main loop.
 struct alignas(16) Image {
-    const char* features;
-    float power;  // of two, for tensor cores
-    int row;      // of its set; -1 where there is no image
+    const char* features;  // null where there is no image: what stands in the panels there is not used
+    float power;           // of two, for tensor cores
+    int row;               // of its set
 };
 
 // Features on their way into the panels of shared memory. The stored numbers are copied asynchronously, while the slab
@@ -22,11 +22,10 @@ struct Stage {
     // The images of an item. Threads have to wait for each other before they bring features.
     static DDS_DEVICE void begin(const Launch& b, const Model& m, const Item<Shape>& item) {
         for (int i = static_cast<int>(threadIdx.x); i < Shape::images; i += Shape::threads) {
-            const bool second = i >= Shape::rows;
-            const int row = (second ? item.j0 : item.i0) + i % Shape::rows, set = second ? item.set_j : 0;
-            const int count = i >= Shape::panels * Shape::rows || (second && item.own) ? 0 : second ? item.cols : item.rows;
-            if (i % Shape::rows >= count) images()[i].row = -1;
-            else images()[i] = {begin_of(b.dtype, m.sets[set], row), Shape::tensor ? m.row_power[set][row] : 1, row};
+            const bool second = i >= Shape::places, there = i % Shape::places < (second ? item.cols : item.rows);
+            const int row = (second ? item.j0 : item.i0) + (there ? i % Shape::places : 0), set = second ? item.set_j : 0;
+            images()[i] = {there ? begin_of(b.dtype, m.sets[set], row) : nullptr, Shape::tensor ? m.row_power[set][row] : 1,
+                           row};
         }
     }
 
@@ -37,15 +36,16 @@ struct Stage {
             const int64_t offset = col * bytes_of(b.dtype);
             DDS_UNROLL
             for (int q = 0; q < Shape::stage_quads; ++q) {
-                const Image image = images()[source(q).image()];
-                if (image.row >= 0) copy_quad(b.dtype, image.features + offset, raw(q));
+                const Source s = source(q);
+                const char* row = images()[s.image()].features;
+                if (wanted(item, s) && row) copy_quad(b.dtype, row + offset, raw(q));
             }
         } else if (col < m.d) {
             DDS_UNROLL_BY(1)
             for (int q = 0; q < Shape::stage_quads; ++q) {
                 const Source s = source(q);
-                const Image image = images()[s.image()];
-                if (image.row >= 0) copy_singly(b.dtype, m.sets[set_of(item, s)], m.d, image.features, col, raw(q));
+                const char* row = images()[s.image()].features;
+                if (wanted(item, s) && row) copy_singly(b.dtype, m.sets[set_of(item, s)], m.d, row, col, raw(q));
             }
         }
         commit_copies();
@@ -56,36 +56,46 @@ struct Stage {
         const int64_t first = int64_t{slab} * kSlab + source(0).col, left = m.d - first;
         const int count = left >= 4 ? 4 : left <= 0 ? 0 : static_cast<int>(left);
         wait_copies<0>();
-        if (b.stages == Stages::several) return store_several(b, m, item, first, count, panels);
-        ColumnQuad<T> columns;
-        if (b.stages == Stages::columns) columns = load_columns<T>(m, first);
-        DDS_UNROLL
+        if (count == 4 && b.groups == 0 && !b.centered_rows && b.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)) {
+            if (b.columns) store_quads<true>(m, item, first, panels);
+            else store_quads<false>(m, item, first, panels);
+            return;
+        }
+        DDS_UNROLL_BY(1)  // or its registers would be missing in the main loop
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
+            if (!wanted(item, s)) continue;
             const Image image = images()[s.image()];
-            if (image.row < 0) continue;
-            T z[4];
-            convert(b.dtype, *raw(q), z);
-            normalize_quad(b, m, set_of(item, s), image.row, count, columns, z);
-            panels.put(s, image.power, z);
+            if (one_by_one<T>(b, m, set_of(item, s), image.row)) {
+                DDS_UNROLL_BY(1)
+                for (int c = 0; c < 4; ++c)
+                    panels.put(
+                        s, image.power, c,
+                        c < count ? normalize(b, m, set_of(item, s), image.row, first + c, cuda::load<T>(b.dtype, raw(q), c))
+                                  : T(0));
+            } else {
+                T z[4];
+                convert(b.dtype, *raw(q), z);
+                normalize_quad(b, m, set_of(item, s), image.row, first, count, z);
+                panels.put(s, image.power, z);
+            }
         }
     }
 
 private:
-    // Several stages stand in the code once, not for every feature: they take no registers from the main loop.
-    static DDS_DEVICE void store_several(const Launch& b, const Model& m, const Item<Shape>& item, int64_t first, int count,
-                                         Panels<Shape> panels) {
-        DDS_UNROLL_BY(1)
+    // What most are: numbers stored as they are computed with, and at most a stage of columns.
+    template <bool by_columns>
+    static DDS_DEVICE void store_quads(const Model& m, const Item<Shape>& item, int64_t first, Panels<Shape> panels) {
+        ColumnQuad<T> columns;
+        if (by_columns) columns = load_columns<T>(m, first);
+        DDS_UNROLL
         for (int q = 0; q < Shape::stage_quads; ++q) {
             const Source s = source(q);
-            const Image image = images()[s.image()];
-            if (image.row < 0) continue;
-            DDS_UNROLL_BY(1)
-            for (int c = 0; c < 4; ++c)
-                panels.put(s, image.power, c,
-                           c < count ? normalized_by_several(b, m, set_of(item, s), image.row, first + c,
-                                                             cuda::load<T>(b.dtype, raw(q), c))
-                                     : T(0));
+            if (!wanted(item, s)) continue;
+            T z[4];
+            convert(sizeof(T) == 8 ? Dtype::f64 : Dtype::f32, *raw(q), z);
+            if (by_columns) normalize_by_columns(columns, z);
+            panels.put(s, Shape::tensor ? images()[s.image()].power : 1, z);
         }
     }
 
@@ -93,8 +103,13 @@ private:
         const int thread = static_cast<int>(threadIdx.x);
         return {thread / (kSlab / 4), quad * (Shape::threads * 4 / kSlab), thread % (kSlab / 4) * 4};
     }
+    // A group with itself is there once. The groups' quads are different ones, so that threads need not be asked.
+    static DDS_DEVICE bool wanted(const Item<Shape>& item, const Source& s) {
+        static_assert(Shape::places % (Shape::threads * 4 / kSlab) == 0, "a quad is of one group for all threads");
+        return s.more < Shape::places || !item.own;
+    }
     static DDS_DEVICE int set_of(const Item<Shape>& item, const Source& s) {
-        return s.image() >= Shape::rows ? item.set_j : 0;
+        return s.more < Shape::places ? 0 : item.set_j;
     }
     static DDS_DEVICE Raw<T>* raw(int quad) {
         auto* stage = reinterpret_cast<Raw<T>*>(shared_memory() + Shape::panel_bytes);
