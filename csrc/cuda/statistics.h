@@ -28,14 +28,16 @@ DDS_DEVICE void write_column(const Model& m, int64_t col, double mean, double sc
     to[2 * column_stride(m)] = static_cast<T>((static_cast<double>(rounded) - mean) * scale);
 }
 
-// Mean and scale of every column over x's images: 64 columns at a time by a block, two rows of them by a warp.
+// Mean and scale of every column over x's images: 64 columns at a time by a block, or 16 where most blocks would else have
+// none. Neighbouring lanes take neighbouring columns of a row.
 template <class T>
 DDS_DEVICE void column_statistics(const Launch& b, const Model& m, Crew& crew) {
-    constexpr int kColumns = 64, kQuads = kColumns / 4, kAhead = 4;
+    constexpr int kAhead = 4;
     const Set& x = m.sets[0];
-    const int quad = lane() % kQuads, at_once = warps() * 32 / kQuads, mine = static_cast<int>(threadIdx.x) / kQuads;
-    crew.blocks((m.d + kColumns - 1) / kColumns, [&](int64_t unit) {
-        const int64_t col = unit * kColumns + quad * 4;
+    const int columns = m.d >= int64_t{64} * gridDim.x ? 64 : 16, quads = columns / 4;
+    const int quad = lane() % quads, at_once = warps() * 32 / quads, mine = static_cast<int>(threadIdx.x) / quads;
+    crew.blocks((m.d + columns - 1) / columns, [&](int64_t unit) {
+        const int64_t col = unit * columns + quad * 4;
         double shift[4], sum[4] = {}, squares[4] = {};
         for (int c = 0; c < 4; ++c) shift[c] = col + c < m.d ? load<double>(b.dtype, x, 0, col + c) : 0;
         for (int64_t row = mine; row < x.rows; row += kAhead * at_once) {
@@ -56,24 +58,24 @@ DDS_DEVICE void column_statistics(const Launch& b, const Model& m, Crew& crew) {
                 }
             }
         }
-        auto* parts = reinterpret_cast<double*>(shared_memory());  // (2, at_once, kColumns)
+        auto* parts = reinterpret_cast<double*>(shared_memory());  // (2, at_once, columns)
         __syncthreads();                                           // the parts of the columns before have been read
         for (int c = 0; c < 4; ++c) {
-            parts[mine * kColumns + quad * 4 + c] = sum[c];
-            parts[(at_once + mine) * kColumns + quad * 4 + c] = squares[c];
+            parts[mine * columns + quad * 4 + c] = sum[c];
+            parts[(at_once + mine) * columns + quad * 4 + c] = squares[c];
         }
         __syncthreads();
         const int c = static_cast<int>(threadIdx.x);
-        if (c >= kColumns || unit * kColumns + c >= m.d) return;
+        if (c >= columns || unit * columns + c >= m.d) return;
         double total = 0, total_squares = 0;
         for (int p = 0; p < at_once; ++p) {
-            total += parts[p * kColumns + c];
-            total_squares += parts[(at_once + p) * kColumns + c];
+            total += parts[p * columns + c];
+            total_squares += parts[(at_once + p) * columns + c];
         }
         const auto n = static_cast<double>(x.rows);
-        const double first = load<double>(b.dtype, x, 0, unit * kColumns + c);
+        const double first = load<double>(b.dtype, x, 0, unit * columns + c);
         const double mean = first + total / n, variance = variance_of(total, total_squares, n);
-        write_column<T>(m, unit * kColumns + c, mean, b.by_channel ? variance : norm_scale(b.norm, variance));
+        write_column<T>(m, unit * columns + c, mean, b.by_channel ? variance : norm_scale(b.norm, variance));
     });
 }
 
