@@ -10,8 +10,10 @@ import torch
 from support import (
     METRICS,
     NORMALIZATIONS,
+    PRODUCTS,
     RELATIVE,
     SCORE_32,
+    UNKIND,
     Array,
     check_rdm,
     complaint,
@@ -20,6 +22,7 @@ from support import (
     features,
     layout,
     to64,
+    unkind,
 )
 
 import dds_ext
@@ -170,6 +173,14 @@ def test_accuracy_table(n: int, d: int, f: str, isa: str) -> None:
         X, K, bound = table_case(n, d, normalize, f)
         message = complaint(dds_ext.rdm(X, f, normalize=normalize), K, bound)
         assert not message, f"{normalize}: {message}"
+
+
+@pytest.mark.parametrize("kind", UNKIND)
+def test_products_of_unkind_features(kind: str, isa: str) -> None:
+    X = unkind(kind, 400, 768)
+    for f in PRODUCTS:
+        Z = X[X.any(1)] if f == "pearson" else X  # a row of zeros has no correlation
+        assert not (message := check_rdm(dds_ext.rdm(Z, f), Z, f)), f"{f}: {message}"
 
 
 def test_scores() -> None:

@@ -77,8 +77,9 @@ struct Call {
 };
 
 // Per row, sums of: z under L1, |z| else; sizes of coherent sums (fixed point: rounding residuals); |z| under L1, z^2 else;
-// and the number of columns whose |z| differs from the column's before.
-enum Partial { kSum, kCoherentSum, kMagnitude, kUnlike, kPartials };
+// the number of columns whose |z| differs from the column's before; and the largest part of kMagnitude that a run of
+// kCoherent columns has.
+enum Partial { kSum, kCoherentSum, kMagnitude, kUnlike, kPeak, kPartials };
 
 // out (n, d), n images x (n, d) against m images y (m, d) with weights w (n, m): see dds::signed_sums. All contiguous.
 struct SignedSums {

@@ -418,7 +418,7 @@ template <class V, bool l1>
 bool transpose_into(const Strip<typename V::T>& strip, int64_t width, typename V::T* to, double* partials) {
     constexpr int W = V::W;
     using T = typename V::T;
-    V total(0), coherent(0), magnitude(0), unlike(0), run(0), run_size(0), last(0);
+    V total(0), coherent(0), magnitude(0), unlike(0), peak(0), run(0), run_size(0), last(0);
     for (int64_t k = 0; k < width; k += W) {
         V v[W];
         for (int r = 0; r < W; ++r) v[r] = V::load(strip.rows[r] + k);
@@ -442,6 +442,7 @@ bool transpose_into(const Strip<typename V::T>& strip, int64_t width, typename V
             total = total + run;
             coherent = coherent + abs(run);
             magnitude = magnitude + run_size;
+            peak = max(peak, run_size);
             run = run_size = V(0);
         }
     }
@@ -450,6 +451,7 @@ bool transpose_into(const Strip<typename V::T>& strip, int64_t width, typename V
     coherent.store(lanes[kCoherentSum]);
     magnitude.store(lanes[kMagnitude]);
     unlike.store(lanes[kUnlike]);
+    peak.store(lanes[kPeak]);
     for (int r = 0; r < W; ++r)
         for (int q = 0; q < kPartials; ++q) partials[r * kPartials + q] = static_cast<double>(lanes[q][r]);
     return any_nonfinite(lanes[kSum], W) || any_nonfinite(lanes[kMagnitude], W);
@@ -484,7 +486,7 @@ __attribute__((noinline)) inline void quantize(const float* z, int64_t width, do
     }
     if (width % 2) q[width] = 0;
     partial[kSum] = sum;
-    partial[kUnlike] = 0;
+    partial[kUnlike] = partial[kPeak] = 0;
     partial[kCoherentSum] = static_cast<double>(residual) * unit;
     partial[kMagnitude] = static_cast<double>(magnitude) * unit;
 }

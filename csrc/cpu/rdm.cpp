@@ -287,23 +287,30 @@ private:
                 wide() ? reduce<double>(blocks, i, totals.get()) : reduce<float>(blocks, i, totals.get());
             });
             if (c_.last_slab && !within_range(totals.get(), status)) return false;
-            c_.depth = many_alike(blocks) ? kCarefulDepth : kDepth;
+            c_.depth = careful(blocks) ? kCarefulDepth : kDepth;
             tiles();
         }
         return true;
     }
 
-    // Whether neighbours are alike in a quarter of some image's columns, as the background of sparse features is once it is
-    // shifted: equal addends round the same way, and only short sums keep that small.
-    bool many_alike(int64_t blocks) const {
+    // Whether only short sums keep float32's places, for some image: where neighbours are alike in a quarter of its columns,
+    // as the background of sparse features is once it is shifted, for equal addends round the same way; and, of products,
+    // where a few columns hold half of its length, for what comes after them in a sum is rounded to their places.
+    bool careful(int64_t blocks) const {
         if (fixed()) return false;
         const auto columns = static_cast<double>(c_.slab_end - c_.slab_begin);
+        const bool dot = metric_.step == StepKind::dot && columns > 2 * kCarefulDepth;
         for (int64_t i = 0; i < c_.padded_rows; ++i) {
-            double unlike = 0;
-            for (int64_t b = 0; b < blocks; ++b) unlike += c_.partial[(b * c_.padded_rows + i) * kPartials + kUnlike];
+            double unlike = 0, size = 0, peak = 0;
+            for (int64_t b = 0; b < blocks; ++b) {
+                const double* of_block = c_.partial + (b * c_.padded_rows + i) * kPartials;
+                unlike += of_block[kUnlike];
+                size += of_block[kMagnitude];
+                peak = std::max(peak, of_block[kPeak]);
+            }
             const bool used =
                 i < c_.sets[0].rows || (i >= kPanel * c_.panels[0] && i < kPanel * c_.panels[0] + c_.sets[1].rows);
-            if (used && unlike < 0.75 * columns) return true;
+            if (used && (unlike < 0.75 * columns || (dot && peak > 0.5 * size))) return true;
         }
         return false;
     }
