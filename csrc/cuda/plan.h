@@ -19,8 +19,10 @@ constexpr int kMaxModels = 32;  // of a launch
 constexpr int kMaxOutputs = 4;  // matrices made of the same sums
 constexpr int kSlab = 16;       // features of a step of the main loop
 constexpr int kRecordsOfBlock = 2;
-constexpr int kSegment = 4096;  // features of a unit of the pass over the rows
-constexpr int kBins = 2048;     // of a digit of the selection of the median
+// Features of a unit of the pass over the rows. Rows of few features are not cut: it would take a barrier of the grid more.
+constexpr int kLeastSegment = 512, kMostSegment = 4096, kNotCut = 1024;
+constexpr int kRowsOfUnit = 4;
+constexpr int kBins = 2048;  // of a digit of the selection of the median
 constexpr int kDigitBits = 11;
 
 // How a block computes. `rows`: of a group, at most; each thread forms the sums of micro x micro pairs.
@@ -86,6 +88,7 @@ struct Model {
     int64_t d;
     int groups[2];      // of images
     int group_rows[2];  // images of a group; a multiple of the shape's micro but for the last group
+    int segment;        // features of a unit of the pass over the rows
     // Items are pairs of groups: first those of two groups, then those of one group with itself. An item costs
     // `cross_cost` or `own_cost` for each of its `slabs`; the items of all models, laid end to end, are shared out evenly.
     int64_t slabs, cross_items, own_items, cross_cost, own_cost, cost_begin;
@@ -154,7 +157,7 @@ enum Phase : int {
 DDS_ANYWHERE inline bool active(const Launch& b, int phase) {
     bool centered = false, folded = false;
     for (int o = 0; o < b.output_count; ++o) centered |= b.centering[o] != Centering::none;
-    for (int i = 0; i < b.model_count; ++i) folded |= b.models[i].d > kSegment;
+    for (int i = 0; i < b.model_count; ++i) folded |= b.models[i].d > b.models[i].segment;
     if (phase == kStatistics) return b.columns || b.groups > 0;
     if (phase == kChannels) return b.by_channel;
     if (phase == kRowPass) return b.row_pass;

@@ -51,13 +51,14 @@ ShapeKind shape_of(const RdmParams& p, const Device& device) {
 }
 
 struct Geometry {
-    int rows, micro;
+    int threads, rows, micro;
     int64_t record;  // bytes of a block's
 };
 
 template <class Shape>
 constexpr Geometry geometry() {
-    return {Shape::rows, Shape::micro, int64_t{Shape::sums} * Shape::threads * int64_t{sizeof(typename Shape::T)}};
+    return {Shape::threads, Shape::rows, Shape::micro,
+            int64_t{Shape::sums} * Shape::threads * int64_t{sizeof(typename Shape::T)}};
 }
 
 Geometry geometry(ShapeKind kind) {
@@ -166,6 +167,18 @@ void add_model(Plan& plan, const RdmParams& p, const Job& job) {
     plan.made.push_back({job.params, job.products});
 }
 
+// Cuts the rows of all models into segments, so that every warp has one where that is possible.
+void choose_segments(Launch& b, int64_t warps) {
+    int64_t units = 0;
+    for (int i = 0; i < b.model_count; ++i)
+        for (const Set& set : b.models[i].sets) units += up(set.rows, int64_t{kRowsOfUnit});
+    for (int i = 0; i < b.model_count; ++i) {
+        Model& m = b.models[i];
+        const int64_t features = up(up(m.d, std::max<int64_t>(1, warps / units)), int64_t{128}) * 128;
+        m.segment = m.d <= kNotCut ? kNotCut : static_cast<int>(std::clamp<int64_t>(features, kLeastSegment, kMostSegment));
+    }
+}
+
 }  // namespace
 
 void place(Plan& plan, void* workspace) {
@@ -203,7 +216,7 @@ void place(Plan& plan, void* workspace) {
                 m.group_scale[set] = arena.take<double>(rows * b.groups);
                 m.group_terms[set] = arena.take<char>(rows * b.groups * affine);
             }
-            if (b.row_pass && m.d > kSegment) m.row_parts[set] = arena.take<double>(rows * up(m.d, int64_t{kSegment}) * 2);
+            if (b.row_pass && m.d > m.segment) m.row_parts[set] = arena.take<double>(rows * up(m.d, int64_t{m.segment}) * 2);
             if (b.centered_rows) {
                 m.row_mean[set] = arena.take<double>(rows);
                 m.row_terms[set] = arena.take<char>(rows * affine);
@@ -240,6 +253,7 @@ std::vector<Plan> plan(const std::vector<RdmParams>& params, const Device& devic
     for (Plan& plan : plans) {
         // no more blocks than slabs of items
         plan.blocks = static_cast<int>(std::min<int64_t>(device.blocks[static_cast<int>(plan.shape)], plan.launch.cost));
+        choose_segments(plan.launch, int64_t{plan.blocks} * geometry(plan.shape).threads / 32);
         place(plan, nullptr);
     }
     return plans;

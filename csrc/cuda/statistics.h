@@ -136,7 +136,7 @@ DDS_DEVICE void group_index(const Launch& b, const Model& m, Crew& crew) {
     });
 }
 
-DDS_DEVICE int64_t segments(const Model& m) { return (m.d + kSegment - 1) / kSegment; }
+DDS_DEVICE int64_t segments(const Model& m) { return (m.d + m.segment - 1) / m.segment; }
 
 // Whether float32 can represent sums of squares of this size; 0 is a row of zeros.
 template <class T>
@@ -183,11 +183,11 @@ DDS_DEVICE void fold_row(const Launch& b, const Model& m, int set, bool l1, int6
 // else of |z| under L1 and of z^2. A warp takes four rows, which use the same statistics of columns.
 template <class T>
 DDS_DEVICE void row_parts(const Launch& b, const Model& m, int set, bool l1, Crew& crew) {
-    constexpr int kRows = 4;
+    constexpr int kRows = kRowsOfUnit;
     const Set& x = m.sets[set];
     crew.warps((x.rows + kRows - 1) / kRows * segments(m), [&](int64_t unit) {
-        const int64_t first = unit / segments(m) * kRows, begin = unit % segments(m) * kSegment;
-        const int64_t end = begin + kSegment < m.d ? begin + kSegment : m.d;
+        const int64_t first = unit / segments(m) * kRows, begin = unit % segments(m) * m.segment;
+        const int64_t end = begin + m.segment < m.d ? begin + m.segment : m.d;
         double shift[kRows] = {}, sum[kRows] = {}, squares[kRows] = {};
         for (int r = 0; r < kRows && b.centered_rows && first + r < x.rows; ++r)
             shift[r] = normalized(b, m, set, first + r, 0, load<double>(b.dtype, x, first + r, 0));
