@@ -29,14 +29,12 @@ DDS_DEVICE T load(Dtype dtype, const void* data, int64_t at) {
     return static_cast<T>(narrow_to_float(dtype, static_cast<const uint16_t*>(data)[at]).x);
 }
 
+// Where the features of a row begin.
+DDS_DEVICE const char* begin_of(const Set& s, int64_t row) { return static_cast<const char*>(s.data) + row * s.row_bytes; }
+
 template <class T>
 DDS_DEVICE T load(Dtype dtype, const Set& s, int64_t row, int64_t col) {
-    return load<T>(dtype, s.data, row * s.row_stride + col * s.col_stride);
-}
-
-// Where the features of a row begin.
-DDS_DEVICE const char* begin_of(Dtype dtype, const Set& s, int64_t row) {
-    return static_cast<const char*>(s.data) + row * s.row_stride * bytes_of(dtype);
+    return load<T>(dtype, begin_of(s, row), col * s.col_stride);
 }
 
 // Features col .. col + 3 of a row one by one: strided, misaligned or the last of a row. What is beyond d is left as it is.
@@ -82,10 +80,10 @@ template <class T>
 DDS_DEVICE Raw<T> load_quad(Dtype dtype, const Set& s, int64_t d, int64_t row, int64_t col) {
     Raw<T> raw;
     if (!s.vectors || col + 4 > d) {
-        copy_features(dtype, s, d, begin_of(dtype, s, row), col, &raw);
+        copy_features(dtype, s, d, begin_of(s, row), col, &raw);
         return raw;
     }
-    const char* from = begin_of(dtype, s, row) + col * bytes_of(dtype);
+    const char* from = begin_of(s, row) + col * bytes_of(dtype);
     if (bytes_of(dtype) == 2) {
         const uint2 two = *reinterpret_cast<const uint2*>(from);
         raw.words[0].x = two.x;

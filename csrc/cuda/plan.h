@@ -43,9 +43,9 @@ struct Shape {
     static constexpr int stage_quads = (panels * rows * kSlab / 4 + threads - 1) / threads;
     static constexpr int64_t panel_bytes = int64_t{2} * panels * kSlab * stride * sizeof(T);
     static constexpr int64_t stage_bytes = int64_t{stage_quads} * threads * 4 * sizeof(T);
-    static constexpr int images = stage_quads * threads * 4 / kSlab;  // that threads bring features of, real or not, ...
-    static constexpr int places = images / panels;                    // ... and those of a group
-    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
+    static constexpr int quad_rows = threads * 4 / kSlab;            // images that all threads bring a quad of
+    static constexpr int places = stage_quads / panels * quad_rows;  // for images of a group, real or not
+    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes;
 };
 
 // All images in one group: every feature is read once, and only pairs i >= j take a thread.
@@ -60,13 +60,13 @@ struct TensorShape : PairShape {
     static constexpr int most_slabs = 32;
     static constexpr int warp_rows = 32, warp_cols = 64;
     static constexpr int64_t panel_bytes = int64_t{2} * panels * rows * kSlab * 4;
-    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes + images * 16;
+    static constexpr int64_t shared_bytes = panel_bytes + stage_bytes;
 };
 
 struct Set {
     const void* data;
-    int64_t rows, row_stride, col_stride;
-    bool vectors;  // four features at a time are contiguous and aligned
+    int64_t rows, row_bytes, col_stride;  // bytes from row to row, numbers from column to column
+    bool vectors;                         // four features at a time are contiguous and aligned
 };
 
 constexpr int kMostDigits = 6;

@@ -40,7 +40,7 @@ Set set_of(const Features& f) {
     const int64_t aligned = std::min(16, 4 * bytes);
     const bool vectors = f.col_stride == 1 && reinterpret_cast<uintptr_t>(f.data) % static_cast<uintptr_t>(aligned) == 0 &&
                          (f.rows < 2 || f.row_stride % 4 == 0);
-    return {f.data, f.rows, f.row_stride, f.col_stride, vectors};
+    return {f.data, f.rows, f.row_stride * bytes, f.col_stride, vectors};
 }
 
 ShapeKind shape_of(const RdmParams& p, const Device& device) {
