@@ -148,7 +148,7 @@ DDS_DEVICE bool within_range(double squares) {
 DDS_DEVICE float power_for(double squares) {
     const auto exponent = static_cast<int>(__double_as_longlong(squares) >> 52 & 0x7ff) - 1023;  // of 2, rounded down
     const int power = 14 - ((exponent + 2) >> 1);
-    const int kept = power < -126 ? -126 : power > 127 ? 127 : power;
+    const int kept = power < -126 ? -126 : power > 126 ? 126 : power;  // and its inverse is a float
     return __uint_as_float(static_cast<unsigned>(kept + 127) << 23);
 }
 
