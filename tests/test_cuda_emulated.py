@@ -216,6 +216,10 @@ def test_condensed_and_views(kernels: ModuleType, f: str) -> None:
     np.testing.assert_array_equal(rdm(kernels, X, f=f, condensed=True), K[np.triu_indices(37, 1)])
     for name, view in views(X).items():
         np.testing.assert_array_equal(rdm(kernels, view, f=f), K, err_msg=name)
+    aligned = views(X)["padded rows"]
+    of_two = rdm(kernels, X, X[:9], f=f)
+    for name, view in views(X[:9]).items():
+        np.testing.assert_array_equal(rdm(kernels, aligned, view, f=f), of_two, err_msg=f"two sets, {name}")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -489,6 +493,23 @@ def test_products_of_unkind_features(kernels: ModuleType, kind: str) -> None:
     for f in PRODUCTS:
         if defined(f, to64(X)):
             assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"
+
+
+@both_ways
+def test_long_products_keep_their_places(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal addends, more of them than one float32 sum may take: 4.9e-6 of them at the very worst (docs/cuda.md)."""
+    blocks(monkeypatch, 1)
+    X = torch.full((1, 40_000), 0.43)
+    exact = float(X[0, 0].double()) ** 2 * X.shape[1]
+    assert abs(rdm(kernels, X, X, f="linear")[0, 0] - exact) <= 4.9e-6 * exact
+
+
+@both_ways
+def test_rows_of_one_feature(kernels: ModuleType) -> None:
+    """It is as long as its row, just below a power of two: as a half it must not become infinite."""
+    X = torch.zeros(6, 20)
+    X[:, 3] = torch.tensor([1.0, 2.0, 4.0, 0.5, 1e9, 1e-9]) * (1 - 2.0**-23)
+    assert not (message := check_rdm(rdm(kernels, X, f="linear"), X, "linear")), message
 
 
 @both_ways

@@ -28,7 +28,7 @@ DDS_DEVICE void write_column(const Model& m, int64_t col, double mean, double sc
     to[2 * column_stride(m)] = static_cast<T>((static_cast<double>(rounded) - mean) * scale);
 }
 
-// Mean and scale of every column over x's images: 64 columns at a time by a block, or 16 where most blocks would else have
+// Mean and scale of every column over x's images: 64 columns at a time by a block, or 16 where some blocks would else have
 // none. Neighbouring lanes take neighbouring columns of a row.
 template <class T>
 DDS_DEVICE void column_statistics(const Launch& b, const Model& m, Crew& crew) {
