@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,9 +149,17 @@ def test_groups_of_channels_that_come_last(f: str) -> None:
 
 @pytest.fixture
 def tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They form all products that they can, however small."""
+    """They form all products that they can, however small, and what they form is not computed again in float64."""
     kernels = _cuda_backend.module()
+    formed = kernels.report
+
+    def report(*arguments: Any) -> Any:
+        statuses, in_float64 = formed(*arguments)
+        assert not any(in_float64), "the result is to be computed again in float64"
+        return statuses, in_float64
+
     monkeypatch.setattr(kernels, "plan", partial(kernels.plan, tensor_cores=True))
+    monkeypatch.setattr(kernels, "report", report)
 
 
 @pytest.mark.usefixtures("tensor_cores")

@@ -28,7 +28,7 @@ DDS_DEVICE void write_column(const Model& m, int64_t col, double mean, double sc
     to[2 * column_stride(m)] = static_cast<T>((static_cast<double>(rounded) - mean) * scale);
 }
 
-// Mean and scale of every column over x's images: 64 columns at a time by a block, or 16 where most blocks would else have
+// Mean and scale of every column over x's images: 64 columns at a time by a block, or 16 where some blocks would else have
 // none. Neighbouring lanes take neighbouring columns of a row.
 template <class T>
 DDS_DEVICE void column_statistics(const Launch& b, const Model& m, Crew& crew) {
@@ -148,7 +148,7 @@ DDS_DEVICE bool within_range(double squares) {
 DDS_DEVICE float power_for(double squares) {
     const auto exponent = static_cast<int>(__double_as_longlong(squares) >> 52 & 0x7ff) - 1023;  // of 2, rounded down
     const int power = 14 - ((exponent + 2) >> 1);
-    const int kept = power < -126 ? -126 : power > 127 ? 127 : power;
+    const int kept = power < -126 ? -126 : power > 126 ? 126 : power;  // and its inverse is a float
     return __uint_as_float(static_cast<unsigned>(kept + 127) << 23);
 }
 
