@@ -66,8 +66,9 @@ int resident(ShapeKind kind) {
 
 // Three products of halves take less time than one of float32 where tensor cores have more than three times its rate, while
 // they add in float32: by the data sheets 16 times on sm_80 and 15 on sm_90, but 2 on GeForce cards of sm_86, sm_89 and
-// sm_120 and 4 on others of these. 2^30 pair-elements take 32 us in float32 on an H200; for less the row pass, which only
-// these products need, costs as much as it gains.
+// sm_120 and 4 on others of these; on sm_100 the data sheet's rate is not that of the instruction used here. 2^30
+// pair-elements take 32 us in float32 on an H200; for less the row pass, which only these products need, costs as much as it
+// gains.
 int64_t tensor_from() {
     const int major = attribute(cudaDevAttrComputeCapabilityMajor), minor = attribute(cudaDevAttrComputeCapabilityMinor);
     return major * 10 + minor == 80 || major == 9 ? int64_t{1} << 30 : Device::kNever;

@@ -46,7 +46,8 @@ Set set_of(const Features& f) {
 ShapeKind shape_of(const RdmParams& p, const Device& device) {
     if (is_wide(p)) return ShapeKind::wide;
     const int64_t pairs = p.y.data ? p.x.rows * p.y.rows : p.x.rows * (p.x.rows - 1) / 2;
-    if (traits(p.products[0]).step == StepKind::dot && pairs >= device.tensor_from / p.x.cols) return ShapeKind::tensor;
+    const int64_t least = device.tensor_from / p.x.cols + (device.tensor_from % p.x.cols != 0);
+    if (traits(p.products[0]).step == StepKind::dot && pairs >= least) return ShapeKind::tensor;
     return !p.y.data && p.x.rows <= WholeShape::rows ? ShapeKind::whole : ShapeKind::pair;
 }
 
