@@ -92,12 +92,16 @@ def may_take_float64() -> None:
 
 
 both_ways = pytest.mark.parametrize("kernels", ["", "tensor cores"], indirect=True)
-every_f = pytest.mark.parametrize(
-    ("kernels", "f"),
-    [pytest.param("", f, id=f) for f in METRICS]
-    + [pytest.param("tensor cores", f, id=f"{f}, tensor cores") for f in PRODUCTS],
-    indirect=["kernels"],
-)
+
+
+def ways(*fs: str) -> pytest.MarkDecorator:
+    """Every f, the products by tensor cores too."""
+    return pytest.mark.parametrize(
+        ("kernels", "f"),
+        [pytest.param("", f, id=f) for f in fs]
+        + [pytest.param("tensor cores", f, id=f"{f}, tensor cores") for f in fs if f in PRODUCTS],
+        indirect=["kernels"],
+    )
 
 
 @pytest.fixture(params=["ascending", "descending", "1", "2"])
@@ -145,7 +149,7 @@ def defined(f: str, Z: Array) -> bool:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@every_f
+@ways(*METRICS)
 def test_every_f_normalisation_and_centring(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str, dtype: str
 ) -> None:
@@ -166,7 +170,7 @@ def test_every_f_normalisation_and_centring(
     fail_with(found)
 
 
-@every_f
+@ways(*METRICS)
 def test_orders_of_threads_and_shares_of_blocks(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str, f: str
 ) -> None:
@@ -183,7 +187,7 @@ def test_orders_of_threads_and_shares_of_blocks(
     fail_with(found)
 
 
-@every_f
+@ways(*METRICS)
 def test_launches_of_single_phases_give_the_same(kernels: ModuleType, f: str) -> None:
     """On devices whose blocks cannot wait for each other."""
     X = features(140, 30)
@@ -196,7 +200,7 @@ def test_launches_of_single_phases_give_the_same(kernels: ModuleType, f: str) ->
         assert torch.equal(outs[0], outs[1])
 
 
-@every_f
+@ways(*METRICS)
 def test_two_sets(kernels: ModuleType, f: str) -> None:
     found = []
     for n, m, d, dtype in ((20, 33, 50, "float32"), (150, 9, 20, "float32"), (9, 140, 40, "float64")):
@@ -209,7 +213,7 @@ def test_two_sets(kernels: ModuleType, f: str) -> None:
     fail_with(found)
 
 
-@every_f
+@ways(*METRICS)
 def test_condensed_and_views(kernels: ModuleType, f: str) -> None:
     X = features(37, 41)
     K = rdm(kernels, X, f=f)
@@ -231,8 +235,7 @@ def test_views_of_other_types(kernels: ModuleType, dtype: str) -> None:
             np.testing.assert_array_equal(rdm(kernels, view, f=f, normalize="zscore"), K, err_msg=f"{f} {name}")
 
 
-@both_ways
-@pytest.mark.parametrize("f", PRODUCTS)
+@ways(*PRODUCTS)
 def test_features_far_from_zero(kernels: ModuleType, f: str) -> None:
     """An offset that all images or all features share costs no places of what is left after a mean is taken away."""
     X = features(20, 30)
@@ -255,8 +258,7 @@ def test_half_precision_subnormals(kernels: ModuleType) -> None:
         assert not (message := check_rdm(rdm(kernels, X, f=f), X, f)), f"{f}: {message}"
 
 
-@both_ways
-@pytest.mark.parametrize("f", ["laplacian", "euclidean", "pearson"])
+@ways("laplacian", "euclidean", "pearson")
 def test_groups_of_channels_that_come_last(kernels: ModuleType, f: str) -> None:
     X, Y = features(11, 42), features(6, 42, seed=3)
     for normalize, groups in (("group", 2), ("group", 3), ("instance", 2)):
@@ -287,7 +289,7 @@ def test_close_rows(kernels: ModuleType) -> None:
             assert not (message := check_rdm(K, X, f, normalize=normalize)), f"{f} {normalize}: {message}"
 
 
-@every_f
+@ways(*METRICS)
 def test_sums_of_equal_addends(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str) -> None:
     """Constant and binary features: every addition to a sum rounds the same way."""
     blocks(monkeypatch, 1)
@@ -319,8 +321,7 @@ def test_several_models_of_one_launch(kernels: ModuleType, monkeypatch: pytest.M
     fail_with(found)
 
 
-@both_ways
-@pytest.mark.parametrize("f", ["rbf", "pearson"])
+@ways("rbf", "pearson")
 def test_models_follow_each_other_in_any_order(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, order: str, f: str
 ) -> None:
@@ -357,8 +358,7 @@ def test_centring_of_a_stack(
         assert torch.equal(centered, centered.mT)
 
 
-@both_ways
-@pytest.mark.parametrize("f", ["rbf", "pearson"])
+@ways("rbf", "pearson")
 def test_results_are_reproducible(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, f: str) -> None:
     """Bit for bit, whatever order the blocks finish in."""
     blocks(monkeypatch, 6)
@@ -512,8 +512,7 @@ def test_rows_of_one_feature(kernels: ModuleType) -> None:
     assert not (message := check_rdm(rdm(kernels, X, f="linear"), X, "linear")), message
 
 
-@both_ways
-@pytest.mark.parametrize("f", ["linear", "cosine"])
+@ways("linear", "cosine")
 def test_small_rows_without_a_check(kernels: ModuleType, f: str) -> None:
     """Nothing is computed again in float64; products with rows of a usual size are floats all the same."""
     X, Y = features(6, 40) * 1e-36, features(5, 40)

@@ -130,6 +130,7 @@ public:
         reinterpret_cast<uint16_t*>(chunk(s, kHigh))[s.col % 8 + c] = static_cast<uint16_t>(high);
         reinterpret_cast<uint16_t*>(chunk(s, kLow))[s.col % 8 + c] = static_cast<uint16_t>(low);
     }
+
     // Whether this warp has pairs; of a group with itself only those i >= j.
     static DDS_DEVICE bool busy(const Item<Shape>& item) {
         const int row = first_row(warp()), col = first_col(warp());
