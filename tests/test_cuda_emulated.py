@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -43,10 +44,7 @@ ROOT = Path(__file__).parent.parent
 HOST = torch.device("cpu")
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """What dds_ext._cuda is on a machine with a GPU."""
-    build = tmp_path_factory.mktemp("emulated")
+def build_emulated(build: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     options = ["-DDDS_EXT_TESTS=ON", "-DDDS_EXT_CUDA=off", f"-DPython_EXECUTABLE={sys.executable}"]
     for command in (
@@ -55,6 +53,27 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     ):
         result = subprocess.run(command, cwd=build, env=environment, text=True, capture_output=True)
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """What dds_ext._cuda is on a machine with a GPU."""
+    # of pytest-xdist's workers one builds, with all cores, and the others wait for it
+    of_run = tmp_path_factory.getbasetemp()
+    build = (of_run.parent if "PYTEST_XDIST_WORKER" in os.environ else of_run) / "emulated"
+    done = build / "done"
+    try:
+        build.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + 600
+        while not done.exists():
+            assert time.monotonic() < end, "the worker that builds the emulated kernels never ends"
+            time.sleep(0.2)
+    else:
+        try:
+            build_emulated(build)
+        finally:
+            done.touch()
     path = next(build.rglob(f"_cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"))
     spec = importlib.util.spec_from_file_location("_cuda_emulated", path)
     assert spec is not None and spec.loader is not None
@@ -163,7 +182,7 @@ def test_every_f_normalisation_and_centring(
         for normalize in NORMALIZATIONS:
             if not defined(f, reference.normalize(to64(X), normalize, **options)[0]):
                 continue
-            for center in CENTERINGS:
+            for center in CENTERINGS if n < 200 else ("unbiased",):
                 K = rdm(kernels, X, f=f, normalize=normalize, center=center, **options)
                 message = check_rdm(K, X, f, normalize=normalize, center=center, **options)
                 found += [f"({n}, {d}) {normalize} {center}: {message}"] * bool(message)
@@ -176,10 +195,10 @@ def test_orders_of_threads_and_shares_of_blocks(
 ) -> None:
     """Items that several blocks form parts of, several items of a block, sums longer than one float32 sum may be."""
     found = []
-    for count, n, d in ((7, 40, 300), (2, 9, 4500), (5, 150, 40), (11, 270, 20)):
+    for i, (count, n, d) in enumerate(((7, 40, 300), (2, 9, 4500), (5, 150, 40), (11, 270, 20))):
         blocks(monkeypatch, count)
         X = features(n, d, seed=1)
-        for normalize in ("none", "zscore", "layer", "batch"):
+        for normalize in (("none", "layer"), ("zscore", "batch"))[i % 2]:
             options = {"channels": 5, "channels_last": True, "normalize": normalize, "center": "unbiased"}
             K = rdm(kernels, X, f=f, **options)
             message = check_rdm(K, X, f, **options)

@@ -4,17 +4,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "cuda/kernel.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 #include "cuda/signed_kernel.h"
 
 namespace dds::cuda {
-
-DDS_KERNELS_OF(Dot, dot_kernel)
-DDS_KERNELS_OF(SquaredDifference, squared_difference_kernel)
-DDS_KERNELS_OF(AbsoluteDifference, absolute_difference_kernel)
-Kernel tensor_dot_kernel() { return pairwise<Dot, TensorShape>; }
 
 namespace {
 
