@@ -46,10 +46,17 @@ public:
         const int64_t first = int64_t{slab} * kSlab + source(0).col, left = m.d - first;  // for all quads of a thread
         const int count = left >= 4 ? 4 : left <= 0 ? 0 : static_cast<int>(left);
         wait_copies<0>();
-        if (count == 4 && b.groups == 0 && !b.centered_rows && b.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)) {
-            if (b.columns) store_quads<true>(m, item, first, panels);
-            else store_quads<false>(m, item, first, panels);
-            return;
+        if (count == 4 && b.groups == 0 && !b.centered_rows) {
+            if (bytes_of(b.dtype) == sizeof(T)) {
+                constexpr Dtype stored = sizeof(T) == 8 ? Dtype::f64 : Dtype::f32;
+                return b.columns ? store_quads<true>(stored, m, item, first, panels)
+                                 : store_quads<false>(stored, m, item, first, panels);
+            }
+            if (bytes_of(b.dtype) == 2 && sizeof(T) == 4) {
+                const Dtype stored = b.dtype == Dtype::f16 ? Dtype::f16 : Dtype::bf16;
+                return b.columns ? store_quads<true>(stored, m, item, first, panels)
+                                 : store_quads<false>(stored, m, item, first, panels);
+            }
         }
         DDS_UNROLL_BY(1)  // or its registers would be missing in the main loop
         for (int q = 0; q < Shape::stage_quads; ++q) {
@@ -79,7 +86,8 @@ private:
 
     // What most are: numbers stored as they are computed with, and at most a stage of columns.
     template <bool by_columns>
-    DDS_DEVICE void store_quads(const Model& m, const Item<Shape>& item, int64_t first, Panels<Shape> panels) const {
+    DDS_DEVICE void store_quads(Dtype dtype, const Model& m, const Item<Shape>& item, int64_t first,
+                                Panels<Shape> panels) const {
         ColumnQuad<T> columns;
         if (by_columns) columns = load_columns<T>(m, first);
         DDS_UNROLL
@@ -87,7 +95,7 @@ private:
             const Source s = source(q);
             if (!wanted(item, s)) continue;
             T z[4];
-            convert(sizeof(T) == 8 ? Dtype::f64 : Dtype::f32, *raw(q), z);
+            convert(dtype, *raw(q), z);
             if (by_columns) normalize_by_columns(columns, z);
             panels.put(s, Shape::tensor ? power_[q] : 1, z);
         }
