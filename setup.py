@@ -56,6 +56,8 @@ class CMakeBuild(build_ext):
         ]
         subprocess.run(configure, cwd=build, check=True)
         subprocess.run(["cmake", "--build", "."], cwd=build, check=True)
+        for module in destination.glob("_cuda.*"):  # of an earlier build, which this one may not replace
+            module.unlink()
         subprocess.run(["cmake", "--install", "."], cwd=build, check=True)
 
 
