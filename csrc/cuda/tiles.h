@@ -46,7 +46,7 @@ public:
         const int64_t first = int64_t{slab} * kSlab + source(0).col, left = m.d - first;  // for all quads of a thread
         const int count = left >= 4 ? 4 : left <= 0 ? 0 : static_cast<int>(left);
         wait_copies<0>();
-        if (count == 4 && b.groups == 0 && !b.centered_rows) {
+        if (count == 4 && b.groups == 0 && !b.centered_rows) {  // each with the types it takes known at compile time
             if (bytes_of(b.dtype) == sizeof(T)) {
                 constexpr Dtype stored = sizeof(T) == 8 ? Dtype::f64 : Dtype::f32;
                 return b.columns ? store_quads<true>(stored, m, item, first, panels)
